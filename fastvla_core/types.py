@@ -1,0 +1,125 @@
+"""What crosses the boundaries between rooms: observations, action chunks, commands. All frozen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastvla_core.errors import ObservationError, PolicyError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observation:
+    """What the robot senses at one instant.
+
+    Attributes:
+        stamp_ns: The instant that every stream was aligned to.
+        task: The instruction in natural language.
+        images: Camera name to uint8 [H, W, 3], RGB. A missing camera is absent, never zero-filled.
+        state: float32 [S], in the order of the contract's `state_names`; rad and m.
+        oldest_age_ns: Age of the oldest stream at `stamp_ns`.
+        camera_skew_ns: Largest difference between the stamps of two cameras.
+    """
+
+    stamp_ns: int
+    task: str
+    images: Mapping[str, NDArray[np.uint8]]
+    state: NDArray[np.float32]
+    oldest_age_ns: int = 0
+    camera_skew_ns: int = 0
+
+    def __post_init__(self) -> None:
+        for name, image in self.images.items():
+            if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+                raise ObservationError(
+                    f"camera '{name}': expected uint8 [H, W, 3], got {image.dtype} {image.shape}"
+                )
+        if self.state.ndim != 1 or not np.isfinite(self.state).all():
+            raise ObservationError(f"state: expected finite [S], got {self.state!r}")
+        object.__setattr__(self, "images", MappingProxyType(dict(self.images)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActionChunk:
+    """Targets for the next `T` action steps.
+
+    Attributes:
+        stamp_ns: Time of the observation that the chunk was inferred from.
+        chunk_id: Counts up per policy.
+        names: A names in the order of the columns, joints first, gripper last.
+        dt_s: Time between two rows; row k is the target at `stamp_ns + (k + 1) * dt_s`.
+        positions: float64 [T, A], absolute; rad and m.
+
+    Raises:
+        PolicyError: a value is not finite, or the shape does not fit the names.
+    """
+
+    stamp_ns: int
+    chunk_id: int
+    names: tuple[str, ...]
+    dt_s: float
+    positions: NDArray[np.float64]
+
+    def __post_init__(self) -> None:
+        if self.positions.ndim != 2 or self.positions.shape[1] != len(self.names):
+            raise PolicyError(
+                f"action chunk {self.chunk_id}: expected [T, {len(self.names)}], "
+                f"got {self.positions.shape}"
+            )
+        bad = ~np.isfinite(self.positions)
+        if bad.any():
+            step, column = (int(i) for i in np.argwhere(bad)[0])
+            raise PolicyError(
+                f"action chunk {self.chunk_id}: '{self.names[column]}' at step {step} is "
+                f"{self.positions[step, column]}",
+                mend="nothing was sent; check the checkpoint with `fastvla models show`",
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JointTrajectoryCommand:
+    """One point for the arm (and gripper), to be reached `duration_s` from `stamp_ns` on.
+
+    Attributes:
+        positions, velocities: float64 [A]; rad, m, rad/s, m/s.
+    """
+
+    stamp_ns: int
+    names: tuple[str, ...]
+    positions: NDArray[np.float64]
+    velocities: NDArray[np.float64]
+    duration_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForwardPositionCommand:
+    """Bare positions in the controller's own joint order, float64 [A]."""
+
+    stamp_ns: int
+    positions: NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GripperCommand:
+    """Opening of one finger [m] and the largest effort [N]."""
+
+    stamp_ns: int
+    name: str
+    position: float
+    max_effort: float = field(default=0.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HoldCommand:
+    """Stay at the measured position; `reason` says why."""
+
+    stamp_ns: int
+    reason: str
+
+
+Command: TypeAlias = JointTrajectoryCommand | ForwardPositionCommand | GripperCommand | HoldCommand
