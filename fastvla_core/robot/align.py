@@ -1,0 +1,108 @@
+"""From stream buffers to one Observation: hold the newest sample, check age and skew."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fastvla_core.errors import ObservationError
+from fastvla_core.robot.buffers import JOINT_STATES, StreamBuffers
+from fastvla_core.robot.contract import RobotContract
+from fastvla_core.types import Observation
+
+
+class StaleStreamError(ObservationError):
+    """A required stream is missing, too old, or too far from the others; `stream` names it."""
+
+    def __init__(self, stream: str, message: str, *, mend: str = "") -> None:
+        super().__init__(message, mend=mend)
+        self.stream = stream
+
+
+def required_streams(contract: RobotContract) -> list[str]:
+    """Streams without which no observation is built."""
+    return [JOINT_STATES] + [c.name for c in contract.policy_cameras if c.required]
+
+
+def observe(
+    buffers: StreamBuffers, *, contract: RobotContract, task: str, at_ns: int | None = None
+) -> Observation:
+    """Align every stream at one instant; the only way an Observation is built.
+
+    Args:
+        buffers: Images as uint8 [H, W, 3] under the camera's name, states as float32 [S] under
+            `joint_states`, in the contract's order.
+        at_ns: The instant; by default the latest one that every required stream has reached.
+
+    Raises:
+        StaleStreamError: a required stream is missing or older than its `max_age_s` at that
+            instant, or the cameras are further apart than `sync.max_skew_s`.
+    """
+    if at_ns is None:
+        at_ns = _horizon(buffers, contract)
+    images, stamps = {}, {}
+    for camera in contract.policy_cameras:
+        sample = buffers.hold(camera.name, at_ns=at_ns)
+        if sample is None or at_ns - sample.stamp_ns > round(camera.max_age_s * 1e9):
+            if camera.required:
+                age = None if sample is None else at_ns - sample.stamp_ns
+                raise _stale(camera.name, age_ns=age, max_age_s=camera.max_age_s)
+            continue
+        images[camera.name], stamps[camera.name] = sample.value, sample.stamp_ns
+    joints = buffers.hold(JOINT_STATES, at_ns=at_ns)
+    limit_s = contract.joint_states.max_age_s
+    if joints is None or at_ns - joints.stamp_ns > round(limit_s * 1e9):
+        age = None if joints is None else at_ns - joints.stamp_ns
+        raise _stale(JOINT_STATES, age_ns=age, max_age_s=limit_s)
+    skew_ns = max(stamps.values()) - min(stamps.values()) if stamps else 0
+    if skew_ns > round(contract.sync.max_skew_s * 1e9):
+        late = min(stamps, key=lambda name: stamps[name])
+        raise StaleStreamError(
+            late,
+            f"camera '{late}' is {skew_ns / 1e9:.3f} s behind the others, "
+            f"more than sync.max_skew_s = {contract.sync.max_skew_s} s",
+            mend="synchronise the cameras, or raise sync.max_skew_s in the robot contract",
+        )
+    oldest = min([joints.stamp_ns, *stamps.values()])
+    return Observation(
+        stamp_ns=at_ns,
+        task=task,
+        images=images,
+        state=np.asarray(joints.value, np.float32),
+        oldest_age_ns=at_ns - oldest,
+        camera_skew_ns=skew_ns,
+    )
+
+
+def check_fresh(buffers: StreamBuffers, *, contract: RobotContract, now_ns: int) -> None:
+    """Compare every required stream's newest stamp with the clock.
+
+    Raises:
+        StaleStreamError: the first stream that has gone quiet for longer than its maximum age.
+    """
+    limits = {c.name: c.max_age_s for c in contract.policy_cameras if c.required}
+    limits[JOINT_STATES] = contract.joint_states.max_age_s
+    for stream, limit_s in limits.items():
+        newest = buffers.newest_ns(stream)
+        if newest is None or now_ns - newest > round(limit_s * 1e9):
+            age = None if newest is None else now_ns - newest
+            raise _stale(stream, age_ns=age, max_age_s=limit_s)
+
+
+def _horizon(buffers: StreamBuffers, contract: RobotContract) -> int:
+    for stream in required_streams(contract):
+        if buffers.newest_ns(stream) is None:
+            raise _stale(stream, age_ns=None, max_age_s=0.0)
+    return buffers.horizon_ns(required_streams(contract))
+
+
+def _stale(stream: str, *, age_ns: int | None, max_age_s: float) -> StaleStreamError:
+    what = (
+        "has published nothing yet"
+        if age_ns is None
+        else f"is {age_ns / 1e9:.3f} s old, its maximum age is {max_age_s} s"
+    )
+    return StaleStreamError(
+        stream,
+        f"stream '{stream}' {what}",
+        mend="check that its publisher runs and its topic and QoS match: `fastvla doctor`",
+    )
