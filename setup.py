@@ -1,0 +1,84 @@
+"""Builds the pip distribution `fastvla`, which is also the ament_python package of that name."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).resolve().parent
+SHARE = "share/fastvla"
+
+CORE = [
+    "torch>=2.6",
+    "numpy>=1.26,<3",
+    "safetensors>=0.5",
+    "tokenizers>=0.21",
+    "huggingface_hub>=0.30",
+    "pyyaml>=6",
+    "opencv-python-headless>=4.9,<5",
+]
+SIM = ["mujoco>=3.2"]
+BAGS = ["rosbags>=0.11.9,<0.12", "mcap>=1.2", "zstandard>=0.22", "lz4>=4.3"]
+TRAIN = ["tqdm>=4.66", "matplotlib>=3.8", "av>=13"]
+# The embedded ROS runtime stands in for rclpy; its wire layer has wheels for x86-64 Linux only.
+EMBEDDED_ROS = ["cyclonedds==11.0.1; sys_platform == 'linux' and platform_machine == 'x86_64'"]
+TEST = [
+    "pytest>=8",
+    "pytest-timeout>=2.3",
+    "hypothesis>=6.100",
+    "bitsandbytes>=0.50.2; sys_platform == 'linux'",
+    "triton>=3.6; sys_platform == 'linux' and platform_machine == 'x86_64'",
+    "import-linter>=2.1",
+    "ruff>=0.14",
+    "pyright>=1.1.400",
+    "psutil>=6",
+]
+
+
+def files_below(folder: str) -> list[tuple[str, list[str]]]:
+    """Every file below `folder`, grouped by the share folder it is installed to."""
+    groups: dict[str, list[str]] = {}
+    for path in sorted((ROOT / folder).rglob("*")):
+        if path.is_file():
+            relative = path.relative_to(ROOT)
+            groups.setdefault(f"{SHARE}/{relative.parent}", []).append(str(relative))
+    return list(groups.items())
+
+
+setup(
+    name="fastvla",
+    version="0.1.0",
+    description="Vision-Language-Action policies on ROS 2 robots",
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    maintainer="FastVLA maintainers",
+    maintainer_email="maintainers@fastvla.invalid",
+    python_requires=">=3.10",
+    # `launch`, `config` and `tests` are folders of files: a bare find_packages() would install
+    # a `launch` package over ROS 2's own.
+    packages=find_packages(include=["fastvla_core*", "fastvla_ros*", "training*"]),
+    package_data={"": ["*.md", "*.xml", "*.yaml", "*.json", "*.msg", "*.srv", "*.action"]},
+    data_files=[
+        ("share/ament_index/resource_index/packages", ["config/resource/fastvla"]),
+        (SHARE, ["package.xml"]),
+        (f"{SHARE}/launch", ["launch/bringup.launch.py"]),
+        *files_below("config/robots"),
+        *files_below("config/policies"),
+        *files_below("config/recipes"),
+        *files_below("fastvla_msgs/action"),
+        *files_below("fastvla_msgs/msg"),
+        *files_below("fastvla_msgs/srv"),
+    ],
+    install_requires=[*CORE, *SIM, *BAGS, *TRAIN, *EMBEDDED_ROS],
+    extras_require={"test": TEST},
+    zip_safe=True,
+    entry_points={
+        "console_scripts": [
+            "fastvla = fastvla_core.cli:main",
+            "policy_server = fastvla_ros.nodes.policy_server:main",
+            "command_guard = fastvla_ros.nodes.command_guard:main",
+            "sim_robot = fastvla_ros.nodes.sim_robot:main",
+            "task_cli = fastvla_ros.nodes.task_cli:main",
+        ]
+    },
+)
