@@ -1,4 +1,4 @@
-"""The `fastvla` command: a lazy table of sub-commands, so that `--help` needs no torch and no ROS."""
+"""The `fastvla` command: a lazy table of sub-commands; `--help` needs no torch and no ROS."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from fastvla_core import __version__
 from fastvla_core.errors import FastVLAError
 
 COMMANDS: dict[str, tuple[str, str]] = {
-    "demo": ("fastvla_ros.commands_cli.demo", "simulated robot, policy server, three goals, a video"),
-    "bringup": ("fastvla_ros.commands_cli.bringup", "start the nodes, as `ros2 launch` would"),
-    "goal": ("fastvla_ros.commands_cli.goal", "send one instruction to a running policy server"),
-    "doctor": ("fastvla_ros.commands_cli.doctor", "check this machine, the contract, the checkpoint"),
-    "record": ("training.commands.record", "record an episode into a bag (live, or the scripted expert)"),
+    "demo": ("fastvla_ros.commands_cli.demo", "simulated robot, server, three goals, a video"),
+    "bringup": ("fastvla_ros.commands_cli.bringup", "start the nodes, as `ros2 launch` does"),
+    "goal": ("fastvla_ros.commands_cli.goal", "send an instruction to a running server"),
+    "doctor": ("fastvla_ros.commands_cli.doctor", "check machine, contract and checkpoint"),
+    "record": ("training.commands.record", "record an episode into a bag"),
     "data": ("training.commands.data", "inspect bags; convert them for training"),
     "train": ("training.commands.train", "fine-tune a policy from a folder of bags"),
-    "eval": ("training.commands.evaluate", "closed loop in the simulator, success with a 95 % interval"),
+    "eval": ("training.commands.evaluate", "closed-loop success in the simulator"),
     "quantize": ("fastvla_core.quant.command", "write a checkpoint with NF4 or 8-bit weights"),
     "models": ("fastvla_core.models.command", "list policies; explain a checkpoint"),
-    "bench": ("training.commands.bench", "measure latency, control rate, inference, training speed"),
+    "bench": ("training.commands.bench", "measure latency, control rate, speed"),
 }  # fmt: skip
 """Sub-command to (module, one line of help). A module has HELP, add_arguments and run."""
 

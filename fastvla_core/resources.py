@@ -9,7 +9,7 @@ from fastvla_core.errors import FastVLAError
 
 
 def share_roots() -> list[Path]:
-    """Folders that may hold shipped files: the source checkout, then the installed share folders."""
+    """Folders that may hold shipped files: the source checkout, then installed ones."""
     package = Path(__file__).resolve().parent
     roots = [package.parent] if (package.parent / "package.xml").is_file() else []
     roots += [parent / "share" / "fastvla" for parent in package.parents]

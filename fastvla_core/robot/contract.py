@@ -152,7 +152,9 @@ def contract_differences(ours: RobotContract, theirs: RobotContract) -> list[str
         if a != b:
             lines.append(f"{key}: {a!r} here, {b!r} there")
     if list(ours.state_names) != list(theirs.state_names):
-        lines.append(f"joint order: {list(ours.state_names)} here, {list(theirs.state_names)} there")
+        lines.append(
+            f"joint order: {list(ours.state_names)} here, {list(theirs.state_names)} there"
+        )
     return lines
 
 

@@ -1,4 +1,4 @@
-"""Reading a robot contract: YAML or plain data in, frozen dataclasses out, errors with line numbers."""
+"""Reading a robot contract: YAML in, frozen dataclasses out, errors with line numbers."""
 
 from __future__ import annotations
 
@@ -92,8 +92,7 @@ class _Parser:
         joints = self._mapping(top["joints"], "joints")
         gripper = top.get("gripper")
         sections = {
-            name: self._section(kind, top.get(name) or {}, name)
-            for name, kind in _SECTIONS.items()
+            name: self._section(kind, top.get(name) or {}, name) for name, kind in _SECTIONS.items()
         }
         result = spec.RobotContract(
             name=self._value(top["name"], str, "name"),
@@ -117,14 +116,14 @@ class _Parser:
             self._fail("joints", "is empty", "name at least one joint")
         if not contract.policy_cameras:
             self._fail("cameras", "holds no camera for the policy", "set `policy: true` on one")
-        limited = [("joints." + j.name, j) for j in contract.joints]
+        limits = [(f"joints.{j.name}", j.lower, j.upper) for j in contract.joints]
         if contract.gripper:
-            limited.append(("gripper", contract.gripper))
-        for where, item in limited:
-            if not item.lower < item.upper:
+            limits.append(("gripper", contract.gripper.lower, contract.gripper.upper))
+        for where, lower, upper in limits:
+            if not lower < upper:
                 self._fail(
                     f"{where}.lower",
-                    f"is {item.lower}, not below upper = {item.upper}",
+                    f"is {lower}, not below upper = {upper}",
                     "swap or correct the two limits",
                 )
         for camera in contract.cameras:
