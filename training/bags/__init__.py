@@ -1,0 +1,1 @@
+"""rosbag2 in and out, without ROS: the writer, the reader, and episodes aligned for training."""

@@ -1,0 +1,103 @@
+"""The ROS messages of an episode, to and from CDR bytes."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rosbags.typesys import Stores, get_typestore
+from rosbags.typesys.store import Typestore
+
+IMAGE = "sensor_msgs/msg/Image"
+COMPRESSED_IMAGE = "sensor_msgs/msg/CompressedImage"
+JOINT_STATE = "sensor_msgs/msg/JointState"
+JOINT_TRAJECTORY = "trajectory_msgs/msg/JointTrajectory"
+FLOAT64_ARRAY = "std_msgs/msg/Float64MultiArray"
+STRING = "std_msgs/msg/String"
+
+
+@functools.lru_cache(maxsize=1)
+def typestore() -> Typestore:
+    """The standard message types; the ones used here are equal from Humble to Jazzy."""
+    return get_typestore(Stores.ROS2_JAZZY)
+
+
+def absolute(topic: str) -> str:
+    """The fully qualified name of a topic below the root namespace."""
+    return topic if topic.startswith("/") else f"/{topic}"
+
+
+def stamp_of(stamp_ns: int) -> Any:
+    """A builtin_interfaces/Time."""
+    sec, nanosec = divmod(stamp_ns, 1_000_000_000)
+    return typestore().types["builtin_interfaces/msg/Time"](sec=sec, nanosec=nanosec)
+
+
+def _header(stamp_ns: int, frame_id: str) -> Any:
+    kind = typestore().types["std_msgs/msg/Header"]
+    return kind(stamp=stamp_of(stamp_ns), frame_id=frame_id)
+
+
+def image_message(image: NDArray[np.uint8], *, stamp_ns: int, frame_id: str) -> Any:
+    """A sensor_msgs/Image from uint8 [H, W, 3] RGB."""
+    pixels = np.ascontiguousarray(image)
+    height, width, channels = pixels.shape
+    return typestore().types[IMAGE](
+        header=_header(stamp_ns, frame_id),
+        height=height,
+        width=width,
+        encoding="rgb8",
+        is_bigendian=0,
+        step=width * channels,
+        data=pixels.reshape(-1),
+    )
+
+
+def joint_state_message(
+    names: Sequence[str],
+    *,
+    stamp_ns: int,
+    positions: NDArray[np.floating],
+    velocities: NDArray[np.floating] | None = None,
+) -> Any:
+    """A sensor_msgs/JointState; rad, m, rad/s, m/s."""
+    empty = np.zeros(0)
+    return typestore().types[JOINT_STATE](
+        header=_header(stamp_ns, ""),
+        name=list(names),
+        position=np.asarray(positions, np.float64),
+        velocity=empty if velocities is None else np.asarray(velocities, np.float64),
+        effort=empty,
+    )
+
+
+def trajectory_message(
+    names: Sequence[str], *, stamp_ns: int, positions: NDArray[np.floating], duration_s: float
+) -> Any:
+    """A trajectory_msgs/JointTrajectory of one point, reached `duration_s` after the stamp."""
+    types = typestore().types
+    empty = np.zeros(0)
+    sec, nanosec = divmod(round(duration_s * 1e9), 1_000_000_000)
+    point = types["trajectory_msgs/msg/JointTrajectoryPoint"](
+        positions=np.asarray(positions, np.float64),
+        velocities=empty,
+        accelerations=empty,
+        effort=empty,
+        time_from_start=types["builtin_interfaces/msg/Duration"](sec=sec, nanosec=nanosec),
+    )
+    return types[JOINT_TRAJECTORY](
+        header=_header(stamp_ns, ""), joint_names=list(names), points=[point]
+    )
+
+
+def to_cdr(message: Any, *, type_name: str) -> bytes:
+    """Serialise one message, little endian."""
+    return bytes(typestore().serialize_cdr(message, type_name))
+
+
+def from_cdr(data: bytes | memoryview, *, type_name: str) -> Any:
+    """Deserialise one message; large fields are read-only views of `data`."""
+    return typestore().deserialize_cdr(data, type_name)
