@@ -1,0 +1,1 @@
+"""Building blocks shared by every policy; the only users of `fastvla_core.kernels`."""

@@ -1,0 +1,1 @@
+"""Policies and the backbones that they are built from."""

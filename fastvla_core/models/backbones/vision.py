@@ -1,0 +1,83 @@
+"""The interface of a vision stem, and the tower that applies stems to all cameras.
+
+Shapes: b batch, c cameras, n tokens of one camera, w stem width, p prefix width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from fastvla_core.models.registry import VISION_STEMS
+
+
+class VisionStem(Protocol):
+    """Images of one camera to tokens; built as `Stem(options, height=..., width=...)`.
+
+    Attributes:
+        token_count: n, tokens per image.
+        token_width: w, size of a token.
+        condition_width: Size of the vector that conditions the stem; 0 where it takes none.
+    """
+
+    token_count: int
+    token_width: int
+    condition_width: int
+
+    def __call__(self, images_b3hw: Tensor, condition: Tensor | None) -> Tensor: ...
+
+
+class VisionTower(nn.Module):
+    """Stems for all cameras, a camera embedding, and the projection to the prefix width.
+
+    Args:
+        options: "type" names a registered stem, "per_camera_weights" gives each camera a stem of
+            its own; the rest are the stem's own options.
+        cameras: Number of cameras c.
+        height, width: Pixels of every image.
+        out_width: p.
+    """
+
+    def __init__(
+        self,
+        options: Mapping[str, Any],
+        *,
+        cameras: int,
+        height: int,
+        width: int,
+        out_width: int,
+    ) -> None:
+        super().__init__()
+        own = {k: v for k, v in options.items() if k not in ("type", "per_camera_weights")}
+        stem_class = VISION_STEMS.load(options["type"])
+        count = cameras if options.get("per_camera_weights", False) else 1
+        self.stems = nn.ModuleList(
+            stem_class(own, height=height, width=width) for _ in range(count)
+        )
+        first = self.stems[0]
+        self.tokens_per_camera: int = first.token_count
+        self.condition_width: int = first.condition_width
+        self.projector = nn.Linear(first.token_width, out_width)
+        self.camera_embedding = nn.Parameter(torch.randn(cameras, out_width) * 0.02)
+        if self.condition_width:
+            self.camera_condition = nn.Parameter(torch.randn(cameras, self.condition_width) * 0.02)
+
+    def forward(self, images_bchw3: Tensor, condition: Tensor | None) -> Tensor:
+        """Tokens of all cameras, [b, c * n, p], cameras in order.
+
+        Args:
+            images_bchw3: uint8 [b, c, height, width, 3].
+            condition: [b, condition_width], or None for a stem without condition.
+        """
+        tokens = []
+        for camera in range(images_bchw3.shape[1]):
+            # Planar, not channels_last: the CPU's group norm is ten times slower on the latter.
+            planar = images_bchw3[:, camera].permute(0, 3, 1, 2).contiguous()
+            pixels = planar.to(self.projector.weight.dtype) / 127.5 - 1.0
+            own = None if condition is None else condition + self.camera_condition[camera]
+            stem = self.stems[min(camera, len(self.stems) - 1)]
+            tokens.append(self.projector(stem(pixels, own)) + self.camera_embedding[camera])
+        return torch.cat(tokens, dim=1)

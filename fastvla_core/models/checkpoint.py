@@ -1,0 +1,118 @@
+"""Reading and writing the files of a checkpoint, with errors that name the file and the mend."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import safetensors
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from fastvla_core.errors import CheckpointError
+
+_COPY_AGAIN = "copy or download the checkpoint again, completely"
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file.
+
+    Raises:
+        CheckpointError: the file is missing, or is no JSON object.
+    """
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path} is missing", mend=_COPY_AGAIN) from error
+    except (ValueError, OSError) as error:
+        raise CheckpointError(f"{path} is damaged: {error}", mend=_COPY_AGAIN) from error
+    if not isinstance(data, dict):
+        raise CheckpointError(f"{path} holds no JSON object", mend=_COPY_AGAIN)
+    return data
+
+
+def write_json(path: Path, data: Mapping[str, Any]) -> None:
+    """Write with two blanks of indent and a newline at the end, keys in their order."""
+    path.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
+
+
+def read_tensors(path: Path, *, device: str = "cpu") -> dict[str, Tensor]:
+    """All tensors of a safetensors file.
+
+    Raises:
+        CheckpointError: the file is missing, truncated or damaged.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"{path} is missing", mend=_COPY_AGAIN)
+    try:
+        return load_file(path, device=device)
+    except (safetensors.SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(
+            f"{path} ({path.stat().st_size} bytes) is truncated or damaged: {error}",
+            mend=_COPY_AGAIN,
+        ) from error
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write a safetensors file that LeRobot and Transformers accept."""
+    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    save_file(contiguous, path, metadata={"format": "pt"})
+
+
+def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], *, source: Path) -> None:
+    """Make the tensors the module's own parameters and buffers; nothing is copied or converted.
+
+    Raises:
+        CheckpointError: names or shapes differ; lists up to five of each.
+    """
+    expected = module.state_dict()
+    problems = [
+        *(f"'{name}' is missing" for name in expected if name not in tensors),
+        *(f"'{name}' is not part of the model" for name in tensors if name not in expected),
+        *(
+            f"'{name}' is {tuple(tensor.shape)}, expected {tuple(expected[name].shape)}"
+            for name, tensor in tensors.items()
+            if name in expected and tensor.shape != expected[name].shape
+        ),
+    ]
+    if problems:
+        shown = "; ".join(problems[:5]) + ("; ..." if len(problems) > 5 else "")
+        raise CheckpointError(
+            f"{source}: {len(problems)} tensors do not fit config.json: {shown}",
+            mend="use the config.json that belongs to these weights",
+        )
+    module.load_state_dict(dict(tensors), assign=True)
+
+
+@contextmanager
+def written_atomically(folder: Path) -> Iterator[Path]:
+    """A temporary folder beside `folder` that takes its place when the block ends well.
+
+    After an error, and at any moment in between, `folder` is as it was before.
+    """
+    folder = folder.absolute()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        # mkdtemp makes folders that only the owner can read.
+        temporary.chmod(0o755)
+        yield temporary
+        _swap(temporary, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _swap(new: Path, folder: Path) -> None:
+    if not folder.exists():
+        os.replace(new, folder)
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.old.", dir=folder.parent))
+    os.replace(folder, old)
+    os.replace(new, folder)
+    shutil.rmtree(old)

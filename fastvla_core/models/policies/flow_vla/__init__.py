@@ -1,0 +1,1 @@
+"""FastVLA's own policy: a vision-language prefix and a flow-matching action expert."""

@@ -1,0 +1,184 @@
+"""Sizes and conventions of a flow policy; read from and written to LeRobot's config.json."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from fastvla_core.errors import CheckpointError
+from fastvla_core.layers.attention import AttentionShape
+
+IMAGE_PREFIX = "observation.images."
+STATE_KEY = "observation.state"
+ACTION_KEY = "action"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransformerSize:
+    """Width, depth and feed-forward width of one transformer."""
+
+    width: int
+    depth: int
+    mlp_width: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FlowVLAConfig:
+    """Everything that fixes a flow policy except its weights and statistics.
+
+    Attributes:
+        cameras: Names of the cameras, in the order of the prefix.
+        optional_cameras: Those that may be missing; without any other, inference is refused.
+        image_resolution: Height and width that every image is resized to.
+        state_names, action_names: Columns of state and action.
+        chunk_size: Action steps per inference.
+        n_action_steps: Steps that are executed before the next inference.
+        action_dt_s: Time between two action steps.
+        num_inference_steps: Euler steps from noise to actions.
+        flow_samples_per_prefix: (time, noise) pairs per training sample.
+        use_relative_actions: Predict targets minus the present state, except for
+            `relative_exclude_joints`.
+        vision: Options of `VisionTower`.
+        text: Text encoder; its width is the prefix's.
+        prefix, expert: The two transformers; their depth is the same.
+        attention: Heads of text encoder, prefix and expert.
+        robot_contract, robot_contract_hash: The contract that the policy was trained for, as
+            plain data, and its hash.
+    """
+
+    cameras: tuple[str, ...]
+    optional_cameras: tuple[str, ...] = ()
+    image_resolution: tuple[int, int]
+    state_names: tuple[str, ...]
+    action_names: tuple[str, ...]
+    chunk_size: int = 8
+    n_action_steps: int = 2
+    action_dt_s: float = 0.1
+    num_inference_steps: int = 5
+    flow_samples_per_prefix: int = 4
+    use_relative_actions: bool = True
+    relative_exclude_joints: tuple[str, ...] = ("gripper",)
+    min_period: float = 4e-3
+    max_period: float = 4.0
+    vocab_size: int = 512
+    tokenizer_max_length: int = 24
+    vision: Mapping[str, Any]
+    text: TransformerSize
+    prefix: TransformerSize
+    expert: TransformerSize
+    attention: AttentionShape
+    robot_contract: Mapping[str, Any] | None = None
+    robot_contract_hash: str | None = None
+
+    def __post_init__(self) -> None:
+        for broken, what, mend in (
+            (not self.cameras, "there is no camera", "add an observation.images.* feature"),
+            (
+                not set(self.optional_cameras) <= set(self.cameras),
+                "an optional camera is not a camera",
+                "correct `optional_cameras`",
+            ),
+            (
+                self.prefix.depth != self.expert.depth,
+                "prefix and expert differ in depth",
+                "each expert layer reads the prefix layer beside it: make the depths equal",
+            ),
+            (
+                self.text.width != self.prefix.width,
+                "text and prefix differ in width",
+                "the text encoder's tokens enter the prefix: make the widths equal",
+            ),
+            (
+                self.attention.heads % self.attention.kv_heads != 0,
+                "attention.heads is not a multiple of attention.kv_heads",
+                "change one of the two",
+            ),
+            (
+                not set(self.relative_joints) <= set(self.state_names),
+                "a relative action has no state of its name",
+                "add it to `relative_exclude_joints`",
+            ),
+        ):
+            if broken:
+                raise CheckpointError(f"config.json: {what}", mend=mend)
+
+    @property
+    def relative_joints(self) -> tuple[str, ...]:
+        """Actions that are predicted relative to the state of the same name."""
+        if not self.use_relative_actions:
+            return ()
+        return tuple(n for n in self.action_names if n not in self.relative_exclude_joints)
+
+    @property
+    def features(self) -> dict[str, dict[str, Any]]:
+        """Features of the normaliser, in LeRobot's words."""
+        height, width = self.image_resolution
+        images = {
+            IMAGE_PREFIX + name: {"type": "VISUAL", "shape": [3, height, width]}
+            for name in self.cameras
+        }
+        state = {"type": "STATE", "shape": [len(self.state_names)]}
+        action = {"type": "ACTION", "shape": [len(self.action_names)]}
+        return {**images, STATE_KEY: state, ACTION_KEY: action}
+
+    def to_dict(self) -> dict[str, Any]:
+        """The content of config.json, in LeRobot's layout."""
+        own = dataclasses.asdict(self)
+        own.pop("cameras")
+        features = self.features
+        action = features.pop(ACTION_KEY)
+        return {
+            "type": "fastvla_flow",
+            "n_obs_steps": 1,
+            "input_features": features,
+            "output_features": {ACTION_KEY: action},
+            "normalization_mapping": NORMALIZATION,
+            **own,
+        }
+
+
+NORMALIZATION = {"VISUAL": "IDENTITY", "STATE": "MEAN_STD", "ACTION": "MEAN_STD"}
+_NESTED = {
+    "text": TransformerSize,
+    "prefix": TransformerSize,
+    "expert": TransformerSize,
+    "attention": AttentionShape,
+}
+
+
+def config_from_dict(data: Mapping[str, Any], *, source: str = "config.json") -> FlowVLAConfig:
+    """Read what `FlowVLAConfig.to_dict` wrote; keys of other tools are left alone.
+
+    Raises:
+        CheckpointError: a key is missing or has a wrong value; names `source` and the key.
+    """
+    fields = {f.name: f for f in dataclasses.fields(FlowVLAConfig)}
+    try:
+        names = [k for k in data["input_features"] if k.startswith(IMAGE_PREFIX)]
+        values: dict[str, Any] = {"cameras": tuple(n.removeprefix(IMAGE_PREFIX) for n in names)}
+        for name, item in fields.items():
+            if name in values or (name not in data and item.default is not dataclasses.MISSING):
+                continue
+            value = data[name]
+            kind = _NESTED.get(name)
+            values[name] = kind(**value) if kind else tuple(value) if _is_list(value) else value
+        if data.get("normalization_mapping", NORMALIZATION) != NORMALIZATION:
+            raise CheckpointError(
+                f"{source}: normalization_mapping is {data['normalization_mapping']}",
+                mend=f"this policy type knows {NORMALIZATION}",
+            )
+        return FlowVLAConfig(**values)
+    except KeyError as error:
+        raise CheckpointError(
+            f"{source}: the key {error} is missing", mend="restore it, or save the policy again"
+        ) from error
+    except (TypeError, AttributeError) as error:
+        raise CheckpointError(
+            f"{source}: {error}", mend="correct the value, or save the policy again"
+        ) from error
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list)

@@ -1,0 +1,142 @@
+"""Observations to the model's batch, and its output to absolute targets: the same in training.
+
+Shapes: b batch, c cameras, l language tokens, t action steps, a action dimensions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fastvla_core.errors import ObservationError
+from fastvla_core.models.policies.flow_vla.config import FlowVLAConfig
+from fastvla_core.models.statistics import Statistics
+from fastvla_core.models.tokenizer import InstructionTokenizer
+from fastvla_core.types import Observation
+
+
+class FlowVLAProcessor:
+    """Tokenizes, normalises and makes actions relative, and the way back.
+
+    Args:
+        config: Names, sizes and which actions are relative.
+        statistics: Of states and of (relative) action chunks.
+        tokenizer: For the instruction.
+    """
+
+    def __init__(
+        self, config: FlowVLAConfig, *, statistics: Statistics, tokenizer: InstructionTokenizer
+    ) -> None:
+        self.config = config
+        self.statistics = statistics
+        self.tokenizer = tokenizer
+        relative = config.relative_joints
+        self._columns = [i for i, name in enumerate(config.action_names) if name in relative]
+        self._states = [config.state_names.index(config.action_names[i]) for i in self._columns]
+
+    def encode(self, texts: Sequence[str]) -> dict[str, Tensor]:
+        """`tokens` and `token_mask`, int64 and bool [b, l]; see `InstructionTokenizer.encode`."""
+        ids, mask = self.tokenizer.encode(texts)
+        return {"tokens": torch.from_numpy(ids), "token_mask": torch.from_numpy(mask)}
+
+    def relative(self, targets_bta: Tensor, state_bs: Tensor) -> Tensor:
+        """Targets minus the state, for the relative joints; rad and m."""
+        result = targets_bta.clone()
+        result[..., self._columns] -= state_bs[:, None, self._states]
+        return result
+
+    def absolute(self, targets_bta: Tensor, state_bs: Tensor) -> Tensor:
+        """The inverse of `relative`."""
+        result = targets_bta.clone()
+        result[..., self._columns] += state_bs[:, None, self._states]
+        return result
+
+    def training_batch(
+        self,
+        *,
+        images: Tensor,
+        image_mask: Tensor,
+        state: Tensor,
+        targets: Tensor,
+        texts: Sequence[str],
+    ) -> dict[str, Tensor]:
+        """The batch for `FlowVLA.loss`, from raw values.
+
+        Args:
+            images: uint8 [b, c, H, W, 3] of the model's size, cameras in the config's order.
+            image_mask: bool [b, c], False where a camera is missing or dropped.
+            state: [b, S], rad and m.
+            targets: [b, t, a], absolute, rad and m.
+        """
+        return {
+            "images": images,
+            "image_mask": image_mask,
+            "state": self.statistics.state.normalize(state.float()),
+            "action": self.statistics.action.normalize(self.relative(targets, state).float()),
+            **self.encode(texts),
+        }
+
+    def observation_batch(self, observations: Sequence[Observation]) -> dict[str, Tensor]:
+        """The batch for `FlowVLA.forward`, on the CPU.
+
+        Raises:
+            ObservationError: the state has a wrong size, a required camera is missing, or the
+                instruction is empty or too long.
+        """
+        for observation in observations:
+            self._check(observation)
+        height, width = self.config.image_resolution
+        shape = (len(observations), len(self.config.cameras), height, width, 3)
+        images, mask = torch.zeros(shape, dtype=torch.uint8), torch.zeros(shape[:2]).bool()
+        for row, observation in enumerate(observations):
+            for column, camera in enumerate(self.config.cameras):
+                # Pixels of a missing camera stay unset: the mask hides their tokens.
+                if camera in observation.images:
+                    images[row, column] = self._resize(observation.images[camera])
+                    mask[row, column] = True
+        state = torch.from_numpy(np.stack([o.state for o in observations]).astype(np.float32))
+        return {
+            "images": images,
+            "image_mask": mask,
+            "state": self.statistics.state.normalize(state),
+            **self.encode([o.task for o in observations]),
+        }
+
+    def targets(
+        self, actions_bta: Tensor, observations: Sequence[Observation]
+    ) -> NDArray[np.float64]:
+        """The model's output to absolute targets, float64 [b, t, a]; rad and m."""
+        state = torch.from_numpy(np.stack([o.state for o in observations]).astype(np.float64))
+        actions = self.statistics.action.unnormalize(actions_bta.cpu().double())
+        return self.absolute(actions, state).numpy()
+
+    def _resize(self, image: NDArray[np.uint8]) -> Tensor:
+        pixels = torch.from_numpy(np.ascontiguousarray(image))
+        if image.shape[:2] == self.config.image_resolution:
+            return pixels
+        from fastvla_core.kernels.preprocess import resize_with_pad
+
+        height, width = self.config.image_resolution
+        return resize_with_pad(pixels, height=height, width=width)
+
+    def _check(self, observation: Observation) -> None:
+        expected = self.config.state_names
+        if observation.state.shape != (len(expected),):
+            raise ObservationError(
+                f"state: got {observation.state.shape[0]} values, the policy was trained with "
+                f"{len(expected)}: {', '.join(expected)}",
+                mend="serve the policy with the robot contract it was trained with",
+            )
+        needed = set(self.config.cameras) - set(self.config.optional_cameras)
+        missing = sorted(needed - observation.images.keys())
+        if missing or not set(self.config.cameras) & observation.images.keys():
+            have = ", ".join(sorted(observation.images)) or "none"
+            raise ObservationError(
+                f"no image of camera '{(missing or list(self.config.cameras))[0]}'; got: {have}",
+                mend="start the camera, or name it in `optional_cameras` of config.json if the "
+                "policy was trained to do without",
+            )

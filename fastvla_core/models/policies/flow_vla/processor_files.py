@@ -1,0 +1,146 @@
+"""The processor files beside the weights, in LeRobot's layout: statistics are checkpoint content."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from fastvla_core.errors import CheckpointError
+from fastvla_core.models.checkpoint import read_json, read_tensors, write_json, write_tensors
+from fastvla_core.models.policies.flow_vla.config import (
+    ACTION_KEY,
+    NORMALIZATION,
+    STATE_KEY,
+    FlowVLAConfig,
+)
+from fastvla_core.models.policies.flow_vla.processor import FlowVLAProcessor
+from fastvla_core.models.statistics import EPS, MeanStd, Statistics
+from fastvla_core.models.tokenizer import load_tokenizer
+
+_DEVICE = {
+    "registry_name": "device_processor",
+    "config": {"device": "cpu", "float_dtype": None},
+}
+
+
+def save_processor(folder: Path, processor: FlowVLAProcessor) -> None:
+    """Write both JSON files, their state files and the tokenizer."""
+    config, statistics = processor.config, processor.statistics
+    tensors = {
+        f"{key}.{name}": getattr(values, name)
+        for key, values in ((STATE_KEY, statistics.state), (ACTION_KEY, statistics.action))
+        for name in ("mean", "std")
+    }
+    features = config.features
+    before = _preprocessor_steps(config) + [_step("normalizer_processor", features)]
+    after = [
+        _step("unnormalizer_processor", {ACTION_KEY: features[ACTION_KEY]}),
+        {
+            "registry_name": "absolute_actions_processor",
+            "config": {"enabled": config.use_relative_actions},
+        },
+        _DEVICE,
+    ]
+    for name, steps in (("policy_preprocessor", before), ("policy_postprocessor", after)):
+        for index, step in enumerate(steps):
+            if "norm_map" in step["config"]:
+                step["state_file"] = f"{name}_step_{index}_{step['registry_name']}.safetensors"
+                write_tensors(folder / step["state_file"], tensors)
+        write_json(folder / f"{name}.json", {"name": name, "steps": steps})
+    processor.tokenizer.save(folder / "tokenizer")
+
+
+def load_processor(folder: Path, config: FlowVLAConfig) -> FlowVLAProcessor:
+    """Read what `save_processor` wrote.
+
+    Raises:
+        CheckpointError: a file or a statistic is missing, or statistics are of another feature.
+    """
+    before = folder / "policy_preprocessor.json"
+    after = folder / "policy_postprocessor.json"
+    state = _statistic(before, "normalizer_processor", STATE_KEY, (len(config.state_names),))
+    actions = (config.chunk_size, len(config.action_names))
+    action = _statistic(after, "unnormalizer_processor", ACTION_KEY, actions)
+    tokenizer_step = _find_step(before, read_json(before), "tokenizer_processor")
+    name = tokenizer_step["config"].get("tokenizer_name", "tokenizer")
+    return FlowVLAProcessor(
+        config,
+        statistics=Statistics(state=state, action=action),
+        tokenizer=load_tokenizer(folder / name, max_length=config.tokenizer_max_length),
+    )
+
+
+def _preprocessor_steps(config: FlowVLAConfig) -> list[dict[str, Any]]:
+    return [
+        {"registry_name": "rename_observations_processor", "config": {"rename_map": {}}},
+        {"registry_name": "to_batch_processor", "config": {}},
+        {
+            "registry_name": "tokenizer_processor",
+            "config": {
+                "max_length": config.tokenizer_max_length,
+                "task_key": "task",
+                "padding_side": "right",
+                "padding": "max_length",
+                "truncation": True,
+                "tokenizer_name": "tokenizer",
+            },
+        },
+        _DEVICE,
+        {
+            "registry_name": "relative_actions_processor",
+            "config": {
+                "enabled": config.use_relative_actions,
+                "exclude_joints": list(config.relative_exclude_joints),
+                "action_names": list(config.action_names),
+            },
+        },
+    ]
+
+
+def _step(registry_name: str, features: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "registry_name": registry_name,
+        "config": {"eps": EPS, "features": dict(features), "norm_map": NORMALIZATION},
+    }
+
+
+def _find_step(path: Path, data: Mapping[str, Any], registry_name: str) -> Mapping[str, Any]:
+    for step in data.get("steps", ()):
+        if step.get("registry_name") == registry_name:
+            return step
+    raise CheckpointError(
+        f"{path}: there is no step '{registry_name}'",
+        mend="copy or download the checkpoint again, completely",
+    )
+
+
+def _statistic(path: Path, registry_name: str, key: str, shape: tuple[int, ...]) -> MeanStd:
+    step = _find_step(path, read_json(path), registry_name)
+    if not step.get("state_file"):
+        raise CheckpointError(
+            f"{path}: step '{registry_name}' names no state_file, so there are no statistics",
+            mend="save the policy with its statistics",
+        )
+    source = path.parent / step["state_file"]
+    tensors = read_tensors(source)
+    return MeanStd(
+        _expect(tensors, f"{key}.mean", shape, source),
+        _expect(tensors, f"{key}.std", shape, source),
+    )
+
+
+def _expect(tensors: Mapping[str, Tensor], key: str, shape: tuple[int, ...], path: Path) -> Tensor:
+    if key not in tensors:
+        raise CheckpointError(
+            f"{path}: the statistic '{key}' is missing; it holds {', '.join(sorted(tensors))}",
+            mend="the statistics are of other features: use the files that belong to config.json",
+        )
+    if tensors[key].shape not in (shape, shape[-1:]):
+        raise CheckpointError(
+            f"{path}: '{key}' is {tuple(tensors[key].shape)}, expected {shape}",
+            mend="the statistics are of another robot: use the files that belong to config.json",
+        )
+    return tensors[key].float()
