@@ -1,0 +1,45 @@
+"""Disturbs a demonstrator's hand, so that demonstrations show how to recover.
+
+Source: DART, arXiv:1703.09327: noise on what is executed, labels stay clean.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastvla_core.sim.kinematics import solve_gripper_down, tool_position, tool_yaw
+from fastvla_core.sim.sim import OPEN_M
+
+_DRIFT_M = 0.008
+_DRIFT_MEMORY = 0.6
+_BUMP_M = 0.03
+_BUMP_CHANCE = 0.06
+_FLIP_CHANCE = 0.02
+# The finger tips are 15 mm below the tool centre point.
+_LOWEST_M = 0.016
+
+
+class HandNoise:
+    """Filtered noise on the tool's target, rare bumps of a few ticks, rare flips of the gripper."""
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        self._rng = rng
+        self._drift = np.zeros(3)
+        self._bump = np.zeros(3)
+        self._bump_ticks = 0
+
+    def disturb(self, action: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The action that is executed instead; float64 [7], rad and m."""
+        rng = self._rng
+        self._drift = _DRIFT_MEMORY * self._drift + rng.normal(0.0, _DRIFT_M, 3)
+        if self._bump_ticks == 0 and rng.random() < _BUMP_CHANCE:
+            self._bump_ticks = int(rng.integers(2, 5))
+            self._bump = rng.uniform(-_BUMP_M, _BUMP_M, 3)
+        if self._bump_ticks > 0:
+            self._bump_ticks -= 1
+            self._drift = self._drift + 0.5 * self._bump
+        position = tool_position(action[:6]) + self._drift
+        position[2] = max(position[2], _LOWEST_M)
+        opening = OPEN_M - action[6] if rng.random() < _FLIP_CHANCE else action[6]
+        return np.append(solve_gripper_down(position, yaw=tool_yaw(action[:6])), opening)

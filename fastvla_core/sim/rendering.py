@@ -1,0 +1,73 @@
+"""The cameras of the table-top scene."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastvla_core.errors import SimError
+from fastvla_core.sim.gl import load_mujoco, no_graphics
+
+POLICY_CAMERAS = ("front", "wrist")
+SCENE_CAMERA = "scene"
+SCENE_WIDTH = 480
+SCENE_HEIGHT = 360
+
+
+class CameraSet:
+    """Draws a model's cameras; contexts are made when first drawn with."""
+
+    def __init__(self, model: Any, data: Any, *, image_size: int) -> None:
+        self._mujoco = load_mujoco()
+        self._model = model
+        self._data = data
+        self._image_size = image_size
+        self._renderers: dict[bool, Any] = {}
+
+    def render(self, camera: str) -> NDArray[np.uint8]:
+        """Draw one camera, uint8 [H, W, 3], RGB.
+
+        Raises:
+            SimError: there is no such camera, or no OpenGL context can be made.
+        """
+        if camera not in (*POLICY_CAMERAS, SCENE_CAMERA):
+            raise SimError(
+                f"no camera '{camera}'", mend=f"one of {', '.join(POLICY_CAMERAS)}, {SCENE_CAMERA}"
+            )
+        for_people = camera == SCENE_CAMERA
+        renderer = self._renderer(for_people)
+        renderer.update_scene(self._data, camera=camera)
+        flags = renderer.scene.flags
+        flags[self._mujoco.mjtRndFlag.mjRND_SHADOW] = for_people
+        flags[self._mujoco.mjtRndFlag.mjRND_REFLECTION] = False
+        return renderer.render()
+
+    def _renderer(self, for_people: bool) -> Any:
+        if for_people not in self._renderers:
+            # Shadows and multisampling are fixed when the context is made; they cost the policy's
+            # cameras two thirds of their speed.
+            quality = self._model.vis.quality
+            quality.offsamples = 4 if for_people else 0
+            quality.shadowsize = 4096 if for_people else 0
+            width, height = (
+                (SCENE_WIDTH, SCENE_HEIGHT) if for_people else (self._image_size, self._image_size)
+            )
+            self._renderers[for_people] = self._make_renderer(width, height)
+        return self._renderers[for_people]
+
+    def _make_renderer(self, width: int, height: int) -> Any:
+        offscreen = self._model.vis.global_
+        offscreen.offwidth, offscreen.offheight = width, height
+        try:
+            return self._mujoco.Renderer(self._model, height, width, max_geom=200)
+        # What a missing driver raises depends on the backend and on PyOpenGL's version.
+        except Exception as error:
+            raise no_graphics(error) from error
+
+    def close(self) -> None:
+        """Free the OpenGL contexts; the next `render` makes new ones."""
+        for renderer in self._renderers.values():
+            renderer.close()
+        self._renderers.clear()
