@@ -1,0 +1,249 @@
+"""Open any rosbag2 recording: mcap or sqlite3, split, compressed, without metadata, damaged."""
+
+from __future__ import annotations
+
+import heapq
+import json
+import re
+import shutil
+import tempfile
+import weakref
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import yaml
+import zstandard
+
+from fastvla_core.errors import BagError
+from fastvla_core.robot.contract import RobotContract
+from fastvla_core.robot.contract_file import parse_contract
+from training.bags import storage_db3, storage_mcap
+from training.bags.storage import ZSTD_MAGIC, BagProblem, RawMessage, Storage, TopicInfo
+from training.bags.writer import PARTIAL_SUFFIX
+
+METADATA_FILE = "metadata.yaml"
+_SUFFIXES = (".mcap", ".db3", ".mcap.zstd", ".db3.zstd")
+
+
+def is_bag(path: Path) -> bool:
+    """Whether a path looks like a recording: a storage file, or a folder that holds one."""
+    if path.is_dir():
+        return (path / METADATA_FILE).is_file() or bool(_storage_files(path))
+    return path.is_file() and path.name.endswith(_SUFFIXES)
+
+
+def open_bag(path: str | Path) -> Bag:
+    """Open a bag folder or a single storage file.
+
+    Raises:
+        BagError: nothing of it can be read; says why and what to do.
+    """
+    return Bag(Path(path))
+
+
+class Bag:
+    """One recording; a context manager. `problems` grows while messages are read.
+
+    Attributes:
+        path: Folder or file.
+        files: Its storage files that could be opened.
+        metadata: Content of `metadata.yaml`, or empty.
+        info: What the recorder wrote beside the messages (`fastvla.instruction`, ...).
+        problems: What is wrong with it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.problems: list[BagProblem] = []
+        self.metadata: dict[str, Any] = {}
+        self.files: list[Path] = []
+        self._storages: list[Storage] = []
+        self._temporary: Path | None = None
+        self._open(self._find_files())
+        self.info: dict[str, str] = dict(self.metadata.get("custom_data") or {})
+        for storage in self._storages:
+            self.info.update(storage.metadata)
+
+    def __enter__(self) -> Bag:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Release the files."""
+        for storage in self._storages:
+            storage.close()
+        self._storages = []
+
+    @property
+    def topics(self) -> dict[str, TopicInfo]:
+        """Topics by name, counts added up over the files."""
+        merged: dict[str, TopicInfo] = {}
+        for info in (info for storage in self._storages for info in storage.topics):
+            known = merged.get(info.name)
+            count = info.count + (known.count if known else 0)
+            merged[info.name] = TopicInfo(
+                name=info.name, type=info.type, count=count, encoding=info.encoding
+            )
+        return merged
+
+    def messages(self, topics: Collection[str] | None = None) -> Iterator[RawMessage]:
+        """Messages of those topics (of all by default) in order of receipt, over all files."""
+        streams = [storage.messages(topics) for storage in self._storages]
+        if len(streams) == 1:
+            return streams[0]
+        return heapq.merge(*streams, key=lambda message: message.stamp_ns)
+
+    @property
+    def instruction(self) -> str | None:
+        """The task that was asked for, or None when the recorder did not say."""
+        return self.info.get("fastvla.instruction")
+
+    @property
+    def outcome(self) -> str | None:
+        """How the episode ended (`success`, ...), or None when it was not said."""
+        return self.info.get("fastvla.outcome")
+
+    @property
+    def contract(self) -> RobotContract | None:
+        """The robot contract that it was recorded with.
+
+        Raises:
+            ContractError: the bag holds one that cannot be used.
+        """
+        text = self.info.get("fastvla.contract")
+        if text is None:
+            return None
+        try:
+            data = json.loads(text)
+        except ValueError:
+            data = text
+        return parse_contract(data, source=f"{self.path}: contract")
+
+    def _report(self, problem: BagProblem) -> None:
+        self.problems.append(problem)
+
+    def _find_files(self) -> list[Path]:
+        if not self.path.exists():
+            raise BagError(f"{self.path}: does not exist", mend="check the path")
+        if not self.path.is_dir():
+            return [self.path]
+        found = _storage_files(self.path)
+        if self.path.name.endswith(PARTIAL_SUFFIX):
+            self._note("the recorder was interrupted", "what is complete in it is read")
+        metadata_file = self.path / METADATA_FILE
+        if metadata_file.is_file():
+            self.metadata = self._read_metadata(metadata_file)
+            listed = self.metadata.get("relative_file_paths") or []
+            for name in listed:
+                if not (self.path / name).is_file():
+                    self._lost(f"'{name}' is listed in {METADATA_FILE} but missing")
+            found = [self.path / n for n in listed if (self.path / n).is_file()] or found
+        elif found and not self.path.name.endswith(PARTIAL_SUFFIX):
+            self._note(f"has no {METADATA_FILE}", "`ros2 bag reindex` writes it")
+        if not found:
+            raise BagError(
+                f"{self.path}: holds no recording (no {', '.join(_SUFFIXES[:2])} file)",
+                mend="give the folder that `fastvla record` or `ros2 bag record` wrote",
+            )
+        return found
+
+    def _read_metadata(self, path: Path) -> dict[str, Any]:
+        try:
+            data = yaml.safe_load(path.read_text(encoding="utf-8"))
+            information = data["rosbag2_bagfile_information"]
+            listed = information.get("relative_file_paths") or []
+            if not all(isinstance(name, str) for name in listed):
+                raise TypeError("relative_file_paths")
+            return information
+        except (yaml.YAMLError, OSError, ValueError, TypeError, KeyError, AttributeError):
+            self._note(f"{METADATA_FILE} cannot be read", "`ros2 bag reindex` writes it anew")
+            return {}
+
+    def _open(self, files: list[Path]) -> None:
+        errors = []
+        for file in files:
+            try:
+                self._storages.append(self._open_file(file))
+                self.files.append(file)
+            except BagError as error:
+                errors.append(error)
+        if not self._storages:
+            raise errors[0]
+        for error in errors:
+            self.problems.append(
+                BagProblem(message=error.message, mend=error.mend, loses_data=True)
+            )
+
+    def _open_file(self, path: Path) -> Storage:
+        try:
+            magic = _first(path)
+        except OSError as error:
+            raise BagError(
+                f"{path}: cannot be read ({error.strerror})", mend="check the path"
+            ) from error
+        if magic[:4] == ZSTD_MAGIC:
+            path = self._decompress(path)
+            magic = _first(path)
+        if magic[:8] == storage_mcap.MAGIC:
+            return storage_mcap.McapFile(path, report=self._report)
+        if magic == storage_db3.MAGIC:
+            return storage_db3.Sqlite3File(path, report=self._report)
+        raise _not_a_bag(path, magic)
+
+    def _decompress(self, path: Path) -> Path:
+        if self._temporary is None:
+            self._temporary = Path(tempfile.mkdtemp(prefix="fastvla_bag_"))
+            weakref.finalize(self, shutil.rmtree, self._temporary, ignore_errors=True)
+        target = self._temporary / path.name.removesuffix(".zstd")
+        try:
+            with path.open("rb") as source, target.open("wb") as out:
+                zstandard.ZstdDecompressor().copy_stream(source, out)
+        except zstandard.ZstdError as error:
+            self._lost(f"'{path.name}' is damaged ({error}); what could be unpacked is read")
+        return target
+
+    def _note(self, what: str, mend: str) -> None:
+        self.problems.append(
+            BagProblem(message=f"{self.path}: {what}", mend=mend, loses_data=False)
+        )
+
+    def _lost(self, what: str) -> None:
+        self.problems.append(
+            BagProblem(
+                message=f"{self.path}: {what}", mend="copy the recording again", loses_data=True
+            )
+        )
+
+
+def _storage_files(folder: Path) -> list[Path]:
+    found = [p for p in folder.iterdir() if p.is_file() and p.name.endswith(_SUFFIXES)]
+    return sorted(
+        found, key=lambda p: [int(n) if n.isdigit() else n for n in re.split(r"(\d+)", p.name)]
+    )
+
+
+def _first(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(16)
+
+
+def _not_a_bag(path: Path, magic: bytes) -> BagError:
+    if magic.startswith(b"#ROSBAG"):
+        return BagError(
+            f"{path}: is a ROS 1 bag", mend="convert it: `pip install rosbags`, `rosbags-convert`"
+        )
+    if not magic:
+        return BagError(f"{path}: is empty", mend="delete it; nothing was recorded")
+    return BagError(
+        f"{path}: is neither an mcap nor a sqlite3 recording",
+        mend="give a folder or file that `fastvla record` or `ros2 bag record` wrote",
+    )
