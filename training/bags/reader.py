@@ -24,6 +24,7 @@ from training.bags.storage import ZSTD_MAGIC, BagProblem, RawMessage, Storage, T
 from training.bags.writer import PARTIAL_SUFFIX
 
 METADATA_FILE = "metadata.yaml"
+_YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _SUFFIXES = (".mcap", ".db3", ".mcap.zstd", ".db3.zstd")
 
 
@@ -123,7 +124,7 @@ class Bag:
         if text is None:
             return None
         try:
-            data = json.loads(text)
+            data: Any = json.loads(text)
         except ValueError:
             data = text
         return parse_contract(data, source=f"{self.path}: contract")
@@ -158,7 +159,7 @@ class Bag:
 
     def _read_metadata(self, path: Path) -> dict[str, Any]:
         try:
-            data = yaml.safe_load(path.read_text(encoding="utf-8"))
+            data = yaml.load(path.read_text(encoding="utf-8"), Loader=_YAML_LOADER)
             information = data["rosbag2_bagfile_information"]
             listed = information.get("relative_file_paths") or []
             if not all(isinstance(name, str) for name in listed):

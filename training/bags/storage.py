@@ -40,8 +40,15 @@ class BagProblem:
 class Storage(Protocol):
     """One file of a bag."""
 
-    topics: list[TopicInfo]
-    metadata: Mapping[str, str]
+    @property
+    def topics(self) -> list[TopicInfo]:
+        """Its topics, one entry per connection."""
+        ...
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """What the recorder wrote beside the messages."""
+        ...
 
     def messages(self, topics: Collection[str] | None = None) -> Iterator[RawMessage]:
         """Messages in order of receipt, of those topics only."""
