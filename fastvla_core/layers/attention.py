@@ -104,7 +104,11 @@ class Attention(KeyValueProjection):
         self.o_proj = linear(shape.heads * shape.head_dim, width)
 
     def forward(
-        self, x: Tensor, rope: RopeTable | None, allowed: Tensor | None, prefix: KeyValue | None = None
+        self,
+        x: Tensor,
+        rope: RopeTable | None,
+        allowed: Tensor | None,
+        prefix: KeyValue | None = None,
     ) -> tuple[Tensor, KeyValue]:
         """Attend; returns [b, t, width] and this sequence's own keys and values.
 

@@ -21,7 +21,11 @@ class TransformerLayer(nn.Module):
         self.mlp = GatedMLP(width, mlp_width)
 
     def forward(
-        self, x: Tensor, rope: RopeTable | None, allowed: Tensor | None, prefix: KeyValue | None = None
+        self,
+        x: Tensor,
+        rope: RopeTable | None,
+        allowed: Tensor | None,
+        prefix: KeyValue | None = None,
     ) -> tuple[Tensor, KeyValue]:
         """[b, t, width] to the same and this layer's keys and values; see `Attention.forward`."""
         mixed, own = self.self_attn(self.input_norm(x), rope, allowed, prefix)

@@ -51,50 +51,51 @@ def read_tensors(path: Path, *, device: str = "cpu") -> dict[str, Tensor]:
     if not path.is_file():
         raise CheckpointError(f"{path} is missing", mend=_COPY_AGAIN)
     try:
-        return load_file(path, device=device)
+        tensors = load_file(path, device=device)
     except (safetensors.SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(
             f"{path} ({path.stat().st_size} bytes) is truncated or damaged: {error}",
             mend=_COPY_AGAIN,
         ) from error
+    # The file's own memory is not aligned, and matrix products round differently there; it also
+    # must not change below a policy when the file does.
+    return {name: tensor.clone() for name, tensor in tensors.items()}
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Write a safetensors file that LeRobot and Transformers accept."""
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     save_file(contiguous, path, metadata={"format": "pt"})
+    # The library makes files that only the owner can read.
+    path.chmod(0o644)
 
 
 def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], *, source: Path) -> None:
     """Make the tensors the module's own parameters and buffers; nothing is copied or converted.
 
     Raises:
-        CheckpointError: names or shapes differ; lists up to five of each.
+        CheckpointError: names or shapes differ; lists up to five of them.
     """
-    expected = module.state_dict()
-    problems = [
-        *(f"'{name}' is missing" for name in expected if name not in tensors),
-        *(f"'{name}' is not part of the model" for name in tensors if name not in expected),
-        *(
-            f"'{name}' is {tuple(tensor.shape)}, expected {tuple(expected[name].shape)}"
-            for name, tensor in tensors.items()
-            if name in expected and tensor.shape != expected[name].shape
-        ),
-    ]
+    mend = "use the config.json that belongs to these weights"
+    try:
+        found = module.load_state_dict(dict(tensors), strict=False, assign=True)
+    except RuntimeError as error:
+        raise CheckpointError(f"{source} does not fit config.json: {error}", mend=mend) from error
+    problems = [f"'{name}' is missing" for name in found.missing_keys]
+    problems += [f"'{name}' is not part of the model" for name in found.unexpected_keys]
     if problems:
         shown = "; ".join(problems[:5]) + ("; ..." if len(problems) > 5 else "")
         raise CheckpointError(
-            f"{source}: {len(problems)} tensors do not fit config.json: {shown}",
-            mend="use the config.json that belongs to these weights",
+            f"{source}: {len(problems)} tensors do not fit config.json: {shown}", mend=mend
         )
-    module.load_state_dict(dict(tensors), assign=True)
 
 
 @contextmanager
 def written_atomically(folder: Path) -> Iterator[Path]:
     """A temporary folder beside `folder` that takes its place when the block ends well.
 
-    After an error, and at any moment in between, `folder` is as it was before.
+    After an error `folder` is as it was before. Files of `folder` that the block does not write,
+    such as a model card, stay.
     """
     folder = folder.absolute()
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -103,16 +104,24 @@ def written_atomically(folder: Path) -> Iterator[Path]:
         # mkdtemp makes folders that only the owner can read.
         temporary.chmod(0o755)
         yield temporary
-        _swap(temporary, folder)
+        _replace_folder(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _swap(new: Path, folder: Path) -> None:
+def _replace_folder(new: Path, folder: Path) -> None:
     if not folder.exists():
         os.replace(new, folder)
         return
-    old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.old.", dir=folder.parent))
+    for entry in folder.iterdir():
+        if not (new / entry.name).exists():
+            copy = shutil.copytree if entry.is_dir() else shutil.copy2
+            copy(entry, new / entry.name)
+    old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     os.replace(folder, old)
-    os.replace(new, folder)
+    try:
+        os.replace(new, folder)
+    except OSError:
+        os.replace(old, folder)
+        raise
     shutil.rmtree(old)

@@ -49,6 +49,13 @@ class Registry:
 POLICIES = Registry(
     "policy type", {"fastvla_flow": "fastvla_core.models.policies.flow_vla.family:FlowVLAFamily"}
 )
+PRESETS = Registry(
+    "policy preset",
+    {
+        "nano": "fastvla_core.models.policies.flow_vla.presets:nano_config",
+        "large": "fastvla_core.models.policies.flow_vla.presets:large_config",
+    },
+)
 VISION_STEMS = Registry(
     "vision stem",
     {

@@ -6,10 +6,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tokenizers import Tokenizer
+
+from fastvla_core.errors import CheckpointError
 from fastvla_core.models.policies.flow_vla.config import FlowVLAConfig, config_from_dict
 from fastvla_core.models.policies.flow_vla.model import FlowVLA
 from fastvla_core.models.policies.flow_vla.processor import FlowVLAProcessor
 from fastvla_core.models.policies.flow_vla.processor_files import load_processor, save_processor
+from fastvla_core.models.statistics import Statistics
+from fastvla_core.models.tokenizer import InstructionTokenizer
 
 
 class FlowVLAFamily:
@@ -24,6 +29,24 @@ class FlowVLAFamily:
     def model(config: FlowVLAConfig) -> FlowVLA:
         """The network with fresh weights."""
         return FlowVLA(config)
+
+    @staticmethod
+    def processor(
+        config: FlowVLAConfig, *, statistics: Statistics, tokenizer: Tokenizer
+    ) -> FlowVLAProcessor:
+        """A processor for fresh statistics and a fresh tokenizer.
+
+        Raises:
+            CheckpointError: the tokenizer has more entries than the config's vocabulary.
+        """
+        instructions = InstructionTokenizer(tokenizer, max_length=config.tokenizer_max_length)
+        if instructions.vocab_size > config.vocab_size:
+            raise CheckpointError(
+                f"the tokenizer has {instructions.vocab_size} entries, the policy's vocabulary "
+                f"{config.vocab_size}",
+                mend="raise `vocab_size` in the config",
+            )
+        return FlowVLAProcessor(config, statistics=statistics, tokenizer=instructions)
 
     @staticmethod
     def load_processor(folder: Path, config: FlowVLAConfig) -> FlowVLAProcessor:

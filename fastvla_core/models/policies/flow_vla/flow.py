@@ -32,9 +32,7 @@ def velocity_target(action_bsta: Tensor, noise_bsta: Tensor) -> Tensor:
     return noise_bsta - action_bsta
 
 
-def integrate(
-    velocity: Callable[[Tensor, float], Tensor], noise: Tensor, *, steps: int
-) -> Tensor:
+def integrate(velocity: Callable[[Tensor, float], Tensor], noise: Tensor, *, steps: int) -> Tensor:
     """Follow the velocity from noise (time 1) to data (time 0) with Euler steps.
 
     Args:

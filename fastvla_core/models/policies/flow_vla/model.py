@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -144,9 +145,7 @@ class ActionExpert(nn.Module):
         samples = noisy_bsta.shape[1]
         x = self.embed(noisy_bsta, time_bs)
         steps = torch.arange(self.config.chunk_size, device=x.device).repeat(samples)
-        rope = rope_table(
-            steps + prefix.mask_bp.shape[1], head_dim=self.config.attention.head_dim
-        )
+        rope = rope_table(steps + prefix.mask_bp.shape[1], head_dim=self.config.attention.head_dim)
         allowed = self.allowed(prefix, samples=samples)
         for layer, memory in zip(self.layers, prefix.layers, strict=True):
             x, _ = layer(x, rope, allowed, memory)
@@ -164,6 +163,16 @@ class FlowVLA(nn.Module):
         action: float32 [b, t, a], normalised (relative) targets; for `loss` only.
     Source: pi0, arXiv:2410.24164; SmolVLA, arXiv:2506.01844.
     """
+
+    # Small and sensitive, or not read often enough to gain by fewer bits.
+    full_precision: ClassVar[tuple[str, ...]] = (
+        "prefix.state_in",
+        "prefix.pool.*",
+        "prefix.vision.projector",
+        "*.film",
+        "expert.action_in",
+        "expert.action_out",
+    )
 
     def __init__(self, config: FlowVLAConfig) -> None:
         super().__init__()
@@ -196,9 +205,7 @@ class FlowVLA(nn.Module):
         prefix = self.prefix(batch)
 
         def velocity(x_bsta: Tensor, time: float) -> Tensor:
-            times = torch.full(
-                x_bsta.shape[:2], time, dtype=torch.float64, device=x_bsta.device
-            )
+            times = torch.full(x_bsta.shape[:2], time, dtype=torch.float64, device=x_bsta.device)
             return self.expert(x_bsta, times, prefix)
 
         noise = noise_bta.float()[:, None]

@@ -5,7 +5,7 @@ Shapes: b batch, c cameras, l language tokens, t action steps, a action dimensio
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -58,26 +58,28 @@ class FlowVLAProcessor:
     def training_batch(
         self,
         *,
-        images: Tensor,
+        images: Mapping[str, Tensor],
         image_mask: Tensor,
         state: Tensor,
-        targets: Tensor,
-        texts: Sequence[str],
+        actions: Tensor,
+        tasks: Sequence[str],
     ) -> dict[str, Tensor]:
         """The batch for `FlowVLA.loss`, from raw values.
 
         Args:
-            images: uint8 [b, c, H, W, 3] of the model's size, cameras in the config's order.
-            image_mask: bool [b, c], False where a camera is missing or dropped.
+            images: Per camera of the config, uint8 [b, H, W, 3].
+            image_mask: bool [b, c] in the config's order, False where a camera is missing or
+                dropped.
             state: [b, S], rad and m.
-            targets: [b, t, a], absolute, rad and m.
+            actions: [b, t, a], absolute targets, rad and m.
         """
+        relative = self.relative(actions, state)
         return {
-            "images": images,
+            "images": torch.stack([self._resize(images[n]) for n in self.config.cameras], dim=1),
             "image_mask": image_mask,
             "state": self.statistics.state.normalize(state.float()),
-            "action": self.statistics.action.normalize(self.relative(targets, state).float()),
-            **self.encode(texts),
+            "action": self.statistics.action.normalize(relative.float()),
+            **self.encode(tasks),
         }
 
     def observation_batch(self, observations: Sequence[Observation]) -> dict[str, Tensor]:
@@ -96,7 +98,8 @@ class FlowVLAProcessor:
             for column, camera in enumerate(self.config.cameras):
                 # Pixels of a missing camera stay unset: the mask hides their tokens.
                 if camera in observation.images:
-                    images[row, column] = self._resize(observation.images[camera])
+                    pixels = torch.from_numpy(np.ascontiguousarray(observation.images[camera]))
+                    images[row, column] = self._resize(pixels)
                     mask[row, column] = True
         state = torch.from_numpy(np.stack([o.state for o in observations]).astype(np.float32))
         return {
@@ -114,14 +117,13 @@ class FlowVLAProcessor:
         actions = self.statistics.action.unnormalize(actions_bta.cpu().double())
         return self.absolute(actions, state).numpy()
 
-    def _resize(self, image: NDArray[np.uint8]) -> Tensor:
-        pixels = torch.from_numpy(np.ascontiguousarray(image))
-        if image.shape[:2] == self.config.image_resolution:
-            return pixels
+    def _resize(self, pixels_bhw3: Tensor) -> Tensor:
+        if pixels_bhw3.shape[-3:-1] == self.config.image_resolution:
+            return pixels_bhw3
         from fastvla_core.kernels.preprocess import resize_with_pad
 
         height, width = self.config.image_resolution
-        return resize_with_pad(pixels, height=height, width=width)
+        return resize_with_pad(pixels_bhw3, height=height, width=width)
 
     def _check(self, observation: Observation) -> None:
         expected = self.config.state_names

@@ -1,0 +1,252 @@
+"""The front door: load a policy, give it observations, get action chunks."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from fastvla_core.errors import CheckpointError, ContractError, DependencyError
+from fastvla_core.models.checkpoint import (
+    load_weights,
+    read_json,
+    read_tensors,
+    write_json,
+    write_tensors,
+    written_atomically,
+)
+from fastvla_core.models.hub import find_checkpoint
+from fastvla_core.models.registry import POLICIES, PRESETS
+from fastvla_core.models.statistics import Statistics
+from fastvla_core.models.tokenizer import InstructionTokenizer
+from fastvla_core.quant import dequantized, prepare_for_state, quantize_module, quantized_layers
+from fastvla_core.robot.contract import RobotContract, contract_differences
+from fastvla_core.robot.contract_file import parse_contract
+from fastvla_core.types import ActionChunk, Observation
+
+Quantization = Literal["nf4", "int8"]
+
+
+def policy_config(preset: str, *, contract: RobotContract, **others: Any) -> Any:
+    """The config of a preset ("nano", "large") for a robot.
+
+    Args:
+        others: Fields of the config that replace the preset's.
+    Raises:
+        CheckpointError: there is no such preset.
+    """
+    cameras = contract.policy_cameras
+    gripper = (contract.gripper.name,) if contract.gripper else ()
+    fields = {
+        "cameras": tuple(camera.name for camera in cameras),
+        "optional_cameras": tuple(camera.name for camera in cameras if not camera.required),
+        "state_names": contract.state_names,
+        "action_names": contract.action_names,
+        "relative_exclude_joints": gripper,
+        "robot_contract": contract.to_dict(),
+        "robot_contract_hash": contract.hash(),
+    }
+    return PRESETS.load(preset)(**{**fields, **others})
+
+
+class FastVLA:
+    """A policy: network, config and processor.
+
+    Attributes:
+        config: For example a `FlowVLAConfig`.
+        model: The network.
+        processor: Observations to batches and outputs to targets.
+    """
+
+    def __init__(self, *, config: Any, model: Any, processor: Any, seed: int = 0) -> None:
+        self.config = config
+        self.model = model
+        self.processor = processor
+        self._forward = model
+        self._unpacked = dequantized if quantized_layers(model) else nullcontext
+        self.reset(seed)
+
+    @classmethod
+    def from_config(
+        cls, config: Any, *, statistics: Statistics, tokenizer: Tokenizer, seed: int = 0
+    ) -> FastVLA:
+        """A policy with fresh weights, drawn from `seed`.
+
+        Raises:
+            CheckpointError: the tokenizer has more entries than the config's vocabulary.
+        """
+        family = POLICIES.load(config.to_dict()["type"])
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            model = family.model(config)
+        processor = family.processor(config, statistics=statistics, tokenizer=tokenizer)
+        return cls(config=config, model=model, processor=processor, seed=seed)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        path_or_name: str | Path,
+        *,
+        quantization: Quantization | None = None,
+        device: str | torch.device = "cpu",
+        contract: RobotContract | None = None,
+        seed: int = 0,
+    ) -> FastVLA:
+        """Load a policy for inference.
+
+        Args:
+            path_or_name: A folder, a shipped name ("nano"), or a Hub repository.
+            quantization: Store the large linear layers in 4 ("nf4") or 8 ("int8") bits. A
+                checkpoint that is quantised already stays as it is.
+            device: Where to run.
+            contract: The robot that is served; it must be the one that was trained for.
+            seed: Of the noise; see `reset`.
+        Raises:
+            CheckpointError: a file is missing, damaged, or does not fit the others.
+            ContractError: the policy was trained for another robot; lists the differences.
+            QuantError: the weights cannot be quantised.
+        """
+        folder = find_checkpoint(path_or_name)
+        source = folder / "config.json"
+        data = read_json(source)
+        if "type" not in data:
+            raise CheckpointError(f"{source}: the key 'type' is missing", mend="is it a policy?")
+        family = POLICIES.load(data["type"])
+        config = family.config(data, source=str(source))
+        if contract is not None:
+            _check_contract(config, contract, source)
+        processor = family.load_processor(folder, config)
+        model = _load_model(family, config, folder, quantization)
+        return cls(config=config, model=model.to(device), processor=processor, seed=seed)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.model.parameters()).device
+
+    def reset(self, seed: int = 0) -> None:
+        """Start over: chunks count from 0, and the noise comes from `seed`.
+
+        The noise of an inference depends on the seed and the observation's stamp only: the same
+        observation gives the same chunk, alone and in a batch.
+        """
+        self._seed = seed
+        self._chunks = 0
+
+    def compile(self) -> None:
+        """Compile the network with Inductor; the first inference of each batch size then takes
+        about a minute.
+
+        Raises:
+            DependencyError: this PyTorch cannot compile here.
+        """
+        try:
+            self._forward = torch.compile(self.model, dynamic=False)
+        except RuntimeError as error:
+            raise DependencyError(
+                f"torch.compile does not work here: {error}", mend="run without compiling"
+            ) from error
+
+    def infer(self, observation: Observation) -> ActionChunk:
+        """One chunk for one observation; see `infer_batch`."""
+        return self.infer_batch([observation])[0]
+
+    def infer_batch(self, observations: Sequence[Observation]) -> list[ActionChunk]:
+        """Chunks of absolute targets, in the order of the observations.
+
+        Raises:
+            ObservationError: an observation is not what the policy was trained on.
+            PolicyError: the network gave a value that is not finite.
+        """
+        if not observations:
+            return []
+        batch = self._to_device(self.processor.observation_batch(observations))
+        noise = torch.stack([self._noise(observation) for observation in observations])
+        self.model.eval()
+        with torch.inference_mode(), self._unpacked(self.model):
+            actions = self._forward(batch, noise.to(self.device))
+        targets = self.processor.targets(actions, observations)
+        return [self._chunk(*pair) for pair in zip(observations, targets, strict=True)]
+
+    def training_batch(
+        self,
+        *,
+        images: Mapping[str, Tensor],
+        image_mask: Tensor,
+        state: Tensor,
+        actions: Tensor,
+        tasks: Sequence[str],
+    ) -> dict[str, Tensor]:
+        """The batch for `model.loss`, on the policy's device; see the processor."""
+        batch = self.processor.training_batch(
+            images=images, image_mask=image_mask, state=state, actions=actions, tasks=tasks
+        )
+        return self._to_device(batch)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write config.json, model.safetensors, processor files and tokenizer, all or none."""
+        with written_atomically(Path(folder)) as new:
+            write_json(new / "config.json", self.config.to_dict())
+            write_tensors(new / "model.safetensors", self.model.state_dict())
+            POLICIES.load(self.config.to_dict()["type"]).save_processor(new, self.processor)
+
+    def _to_device(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {name: tensor.to(self.device) for name, tensor in batch.items()}
+
+    def _noise(self, observation: Observation) -> Tensor:
+        text = f"{self._seed} {observation.stamp_ns}".encode()
+        digest = int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big")
+        generator = torch.Generator().manual_seed(digest >> 1)
+        shape = (self.config.chunk_size, len(self.config.action_names))
+        return torch.randn(shape, generator=generator)
+
+    def _chunk(self, observation: Observation, positions: Any) -> ActionChunk:
+        chunk = ActionChunk(
+            stamp_ns=observation.stamp_ns,
+            chunk_id=self._chunks,
+            names=self.config.action_names,
+            dt_s=self.config.action_dt_s,
+            positions=positions,
+        )
+        self._chunks += 1
+        return chunk
+
+
+def _load_model(family: Any, config: Any, folder: Path, quantization: Quantization | None) -> Any:
+    source = folder / "model.safetensors"
+    tensors = read_tensors(source)
+    # On "meta" no memory is filled with random numbers that are thrown away at once.
+    with torch.device("meta"):
+        model = family.model(config)
+    model.eval()
+    prepare_for_state(model, tensors)
+    stored = quantized_layers(model)
+    load_weights(model, tensors, source=source)
+    if quantization is not None and not stored:
+        quantize_module(model, quantization, skip=model.full_precision)
+    return model
+
+
+def _check_contract(config: Any, contract: RobotContract, source: Path) -> None:
+    if config.robot_contract is None:
+        raise ContractError(
+            f"{source} names no robot contract",
+            mend="train the policy with a contract, or serve it without one",
+        )
+    if config.robot_contract_hash == contract.hash():
+        return
+    trained = parse_contract(config.robot_contract, source=str(source))
+    differences = contract_differences(contract, trained)
+    if differences:
+        listed = "\n  ".join(differences)
+        raise ContractError(
+            f"{source}: trained for robot '{trained.name}', served on '{contract.name}':\n"
+            f"  {listed}",
+            mend="serve the contract that the policy was trained with, or train it again",
+        )
