@@ -43,6 +43,7 @@ class StreamBuffers:
         is cleared, because no older sample can be compared with the new clock.
         """
         with self._lock:
+            capacity = self._capacities.get(stream, self._capacity)
             samples = self._samples.setdefault(stream, [])
             if samples and stamp_ns < samples[-1].stamp_ns - 1_000_000_000:
                 self._samples.clear()
@@ -52,10 +53,11 @@ class StreamBuffers:
                 samples.append(Sample(stamp_ns, value))
             else:
                 at = bisect.bisect_left(samples, stamp_ns, key=lambda s: s.stamp_ns)
-                if samples[at].stamp_ns == stamp_ns or at == 0:
+                too_old = at == 0 and len(samples) >= capacity
+                if samples[at].stamp_ns == stamp_ns or too_old:
                     return False
                 samples.insert(at, Sample(stamp_ns, value))
-            del samples[: -self._capacities.get(stream, self._capacity)]
+            del samples[:-capacity]
             return True
 
     def newest_ns(self, stream: str) -> int | None:

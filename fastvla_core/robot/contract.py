@@ -138,8 +138,9 @@ class RobotContract:
         return data
 
     def hash(self) -> str:
-        """SHA-256 over the contract's content; comments and key order do not matter."""
-        text = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
+        """SHA-256 over the content; comments do not matter, the order of the joints does."""
+        content = {**self.to_dict(), "order": self.state_names}
+        text = json.dumps(content, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -1,0 +1,102 @@
+"""A robot contract reads back what it wrote, and every mistake in it names its line and mend."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import yaml
+
+from fastvla_core.errors import ContractError
+from fastvla_core.resources import share_path
+from fastvla_core.robot.contract import contract_differences
+from fastvla_core.robot.contract_file import load_contract, parse_contract
+
+TABLETOP = share_path("config/robots/tabletop.yaml")
+
+
+def edited(tmp_path: Path, old: str, new: str) -> Path:
+    text = TABLETOP.read_text()
+    assert old in text
+    path = tmp_path / "robot.yaml"
+    path.write_text(text.replace(old, new, 1))
+    return path
+
+
+def test_shipped_contract_loads_by_name_and_by_path():
+    assert load_contract("tabletop") == load_contract(TABLETOP)
+
+
+def test_names_end_with_the_gripper():
+    contract = load_contract("tabletop")
+    assert contract.state_names == (*(f"joint{i}" for i in range(1, 7)), "gripper")
+    assert [c.name for c in contract.policy_cameras] == ["front", "wrist"]
+
+
+def test_plain_data_reads_back_to_an_equal_contract():
+    contract = load_contract("tabletop")
+    again = parse_contract(yaml.safe_load(yaml.safe_dump(contract.to_dict(), sort_keys=False)))
+    assert again == contract
+    assert again.hash() == contract.hash()
+
+
+def test_hash_ignores_comments_but_not_limits(tmp_path: Path):
+    commented = edited(tmp_path, "name: tabletop", "# a remark\nname: tabletop")
+    assert load_contract(commented).hash() == load_contract("tabletop").hash()
+    slower = edited(tmp_path, "max_velocity: 3.0", "max_velocity: 2.0")
+    assert load_contract(slower).hash() != load_contract("tabletop").hash()
+
+
+def test_differences_name_the_key_and_both_values():
+    ours = load_contract("tabletop")
+    theirs = dataclasses.replace(ours, control_rate_hz=20.0)
+    assert contract_differences(ours, theirs) == ["control_rate_hz: 30.0 here, 20.0 there"]
+    assert contract_differences(ours, ours) == []
+
+
+def test_joint_order_is_a_difference():
+    ours = load_contract("tabletop")
+    theirs = dataclasses.replace(ours, joints=ours.joints[::-1])
+    assert any(line.startswith("joint order") for line in contract_differences(ours, theirs))
+    assert ours.hash() != theirs.hash()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("max_skew_s: 0.05", "max_scew_s: 0.05", ["max_scew_s", "max_skew_s"]),
+        ("encoding: rgb8", "encoding: rgb9", ["rgb9", "bgr8"]),
+        ("width: 96", "width: wide", ["'wide'", "int"]),
+        ("width: 96", "width: 0", ["more than 0"]),
+        ("transport: raw", "transport: pigeon", ["pigeon", "compressed"]),
+        ("lower: -2.8, upper: 2.8", "lower: 2.9, upper: 2.8", ["2.9", "not below upper"]),
+        ("lower: -2.8, upper", "lower: .nan, upper", ["finite"]),
+    ],
+)
+def test_a_mistake_names_line_and_expectation(tmp_path: Path, old: str, new: str, words: list[str]):
+    path = edited(tmp_path, old, new)
+    with pytest.raises(ContractError) as caught:
+        load_contract(path)
+    number = next(i for i, t in enumerate(path.read_text().splitlines(), 1) if new in t)
+    text = str(caught.value)
+    assert f"{path}:{number}" in text
+    assert all(word in text for word in words)
+    assert caught.value.mend
+
+
+def test_missing_key_is_named(tmp_path: Path):
+    path = edited(tmp_path, "control_rate_hz: 30.0\n", "")
+    with pytest.raises(ContractError, match="control_rate_hz"):
+        load_contract(path)
+
+
+def test_missing_file_and_broken_yaml_are_contract_errors(tmp_path: Path):
+    with pytest.raises(ContractError, match="cannot be read"):
+        load_contract(tmp_path / "none.yaml")
+    with pytest.raises(ContractError, match="no shipped robot contract 'nobody'"):
+        load_contract("nobody")
+    broken = tmp_path / "broken.yaml"
+    broken.write_text("a: [1\n")
+    with pytest.raises(ContractError, match="not valid YAML"):
+        load_contract(broken)

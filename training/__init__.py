@@ -1,0 +1,1 @@
+"""Offline: bags to caches, caches to fine-tuned policies, policies to success rates. No ROS."""

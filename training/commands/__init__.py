@@ -1,0 +1,1 @@
+"""The sub-commands of `fastvla` that work offline, one module each."""

@@ -1,0 +1,59 @@
+"""`fastvla train`: from a folder of bags, or a recipe's own demonstrations, to a policy."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+from pathlib import Path
+
+from training.recipe import Recipe, load_recipe
+
+HELP = (
+    "Fine-tune a policy from recorded bags, or train one by a recipe. Killed and started again "
+    "with the same --out, it goes on where its last checkpoint was."
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `fastvla train`."""
+    parser.add_argument("bags", nargs="*", type=Path, help="bags, or folders that hold bags")
+    parser.add_argument("--out", type=Path, required=True, help="where everything is written")
+    parser.add_argument("--policy", help="checkpoint or name to start from (default: nano)")
+    parser.add_argument(
+        "--recipe", default="finetune", help="a shipped recipe (finetune, nano) or a .yaml file"
+    )
+    parser.add_argument("--contract", help="robot contract (default: the recipe's)")
+    parser.add_argument("--steps", type=int, help="instead of the recipe's")
+    parser.add_argument("--batch-size", type=int, help="instead of the recipe's")
+    parser.add_argument("--learning-rate", type=float, help="instead of the recipe's")
+    parser.add_argument("--threads", type=int, help="CPU threads (default: all)")
+    parser.add_argument("--workers", type=int, default=2, help="processes that read bags")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train; returns 0 when the policy is written."""
+    from training.pipeline import run_recipe
+
+    recipe = _with_overrides(load_recipe(args.recipe), args)
+    result = run_recipe(
+        recipe, bags=args.bags, out=args.out, workers=args.workers, threads=args.threads
+    )
+    if args.json:
+        print(json.dumps({k: str(v) for k, v in dataclasses.asdict(result).items()}, indent=1))
+    else:
+        print(f"policy: {result.policy}\nloss curve: {result.curve}")
+        print(f"try it: fastvla eval --policy {result.policy}")
+    return 0
+
+
+def _with_overrides(recipe: Recipe, args: argparse.Namespace) -> Recipe:
+    names = ("steps", "batch_size", "learning_rate")
+    training = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    recipe = dataclasses.replace(recipe, training=dataclasses.replace(recipe.training, **training))
+    if args.policy:
+        recipe = dataclasses.replace(recipe, policy=args.policy, new=False)
+    if args.contract:
+        recipe = dataclasses.replace(recipe, contract=args.contract)
+    return recipe

@@ -1,0 +1,172 @@
+"""Batches of aligned steps from a cache: reproducible by step number, so that a resume is exact.
+
+Shape suffixes: b batch, c camera, t chunk step, a action, s state.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Generator
+from dataclasses import dataclass
+from queue import Empty, Full, Queue
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fastvla_core.errors import DatasetError
+from training.cache import Cache
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """One training batch.
+
+    Attributes:
+        images: camera to uint8 [B, H, W, 3].
+        image_mask: bool [B, cameras], False where a camera is missing or dropped.
+        state: float32 [B, S].
+        actions: float32 [B, T, A], absolute targets; the last one repeats beyond the end.
+        tasks: B instructions.
+    """
+
+    images: dict[str, Tensor]
+    image_mask: Tensor
+    state: Tensor
+    actions: Tensor
+    tasks: list[str]
+
+
+class StepDataset:
+    """Steps of a cache, split by episode into training and validation.
+
+    Args:
+        cache: Opened cache; frames of one episode are contiguous.
+        cameras: Cameras in the policy's order; each must be in the cache.
+        chunk_size: Steps per action chunk.
+        validation: Share of episodes kept out of training.
+    """
+
+    def __init__(
+        self, cache: Cache, *, cameras: tuple[str, ...], chunk_size: int, validation: float = 0.02
+    ) -> None:
+        missing = [name for name in cameras if name not in cache.images]
+        if missing:
+            raise DatasetError(
+                f"the data holds no camera '{missing[0]}' (it has {', '.join(cache.images)})",
+                mend="record that camera, or choose a policy for these cameras",
+            )
+        self._cache, self._cameras, self._chunk_size = cache, cameras, chunk_size
+        starts, at = np.unique(cache.episode_start, return_inverse=True)
+        held_out = np.random.default_rng(0).permutation(len(starts))
+        held_out = held_out[: int(len(starts) * validation)]
+        is_validation = np.isin(at, held_out)
+        self.training_frames = np.flatnonzero(~is_validation)
+        self.validation_frames = np.flatnonzero(is_validation)
+        if not len(self.training_frames):
+            raise DatasetError("no usable step in the data", mend="`fastvla data inspect` says why")
+
+    def __len__(self) -> int:
+        return len(self.training_frames)
+
+    def batch(
+        self, frames: NDArray[np.int64], *, dropped: NDArray[np.bool_] | None = None
+    ) -> Batch:
+        """Gather frames [B]; `dropped` [B, cameras] hides cameras on top of missing ones."""
+        cache = self._cache
+        columns = [cache.cameras.index(name) for name in self._cameras]
+        mask = np.asarray(cache.present[frames])[:, columns].copy()
+        if dropped is not None:
+            mask &= ~dropped
+        return Batch(
+            images={
+                n: torch.from_numpy(np.asarray(cache.images[n][frames])) for n in self._cameras
+            },
+            image_mask=torch.from_numpy(mask),
+            state=torch.from_numpy(np.asarray(cache.state[frames])),
+            actions=torch.from_numpy(np.asarray(cache.label[self._chunk_rows(frames)])),
+            tasks=[cache.instructions[i] for i in cache.instruction_id[frames]],
+        )
+
+    def _chunk_rows(self, frames: NDArray[np.int64]) -> NDArray[np.int64]:
+        last = np.asarray(self._cache.episode_end[frames])[:, None] - 1
+        return np.minimum(frames[:, None] + np.arange(self._chunk_size), last)
+
+    def training_targets(self) -> tuple[Tensor, Tensor]:
+        """States [N, S] and absolute chunks [N, T, A] of the training split, for statistics."""
+        rows = self._chunk_rows(self.training_frames)
+        state = torch.from_numpy(np.asarray(self._cache.state[self.training_frames]))
+        return state, torch.from_numpy(np.asarray(self._cache.label)[rows])
+
+
+def training_batch(
+    dataset: StepDataset, *, seed: int, step: int, batch_size: int, camera_dropout: float
+) -> Batch:
+    """The batch of one training step: a function of (seed, step) alone.
+
+    Args:
+        camera_dropout: Chance per sample that one of its cameras is hidden; never all of them.
+    """
+    random = np.random.default_rng([seed, step])
+    frames = random.choice(dataset.training_frames, batch_size)
+    cameras = len(dataset._cameras)
+    dropped = np.zeros((batch_size, cameras), bool)
+    if cameras > 1:
+        hit = random.random(batch_size) < camera_dropout
+        dropped[np.flatnonzero(hit), random.integers(cameras, size=int(hit.sum()))] = True
+    return dataset.batch(frames, dropped=dropped)
+
+
+def prefetch(
+    dataset: StepDataset,
+    *,
+    seed: int,
+    steps: range,
+    batch_size: int,
+    camera_dropout: float,
+    depth: int = 4,
+) -> Generator[Batch, None, None]:
+    """Batches of `steps` in order, gathered ahead by one thread; errors surface here."""
+    queue: Queue[Batch | BaseException] = Queue(depth)
+    stop = threading.Event()
+
+    def put(item: Batch | BaseException) -> None:
+        while not stop.is_set():
+            with contextlib.suppress(Full):
+                queue.put(item, timeout=0.2)
+                return
+
+    def work() -> None:
+        try:
+            for step in steps:
+                if stop.is_set():
+                    return
+                put(
+                    training_batch(
+                        dataset,
+                        seed=seed,
+                        step=step,
+                        batch_size=batch_size,
+                        camera_dropout=camera_dropout,
+                    )
+                )
+        except BaseException as error:
+            put(error)
+
+    thread = threading.Thread(target=work, name="prefetch", daemon=True)
+    thread.start()
+    try:
+        for _ in steps:
+            item = queue.get()
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+    finally:
+        stop.set()
+        while thread.is_alive():
+            try:
+                queue.get_nowait()
+            except Empty:
+                thread.join(0.05)

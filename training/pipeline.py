@@ -1,0 +1,142 @@
+"""A whole run: demonstrations or bags, the cache, the policy, the training loop; resumable."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from fastvla_core.errors import DatasetError
+from fastvla_core.models.statistics import Statistics, identity_statistics, mean_std
+from fastvla_core.models.tokenizer import train_tokenizer
+from fastvla_core.policy import FastVLA, policy_config
+from fastvla_core.robot.contract import RobotContract
+from fastvla_core.robot.contract_file import load_contract
+from training.cache import Cache, build_cache, open_cache
+from training.dataset import StepDataset
+from training.finetune import Trainer
+from training.recipe import Recipe
+from training.record_expert import record_expert_episodes
+from training.trainer_state import LossPoint
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunResult:
+    """Where a run left its policy and its loss curve."""
+
+    policy: Path
+    curve: Path
+    steps: int
+    frames: int
+
+
+def run_recipe(
+    recipe: Recipe,
+    *,
+    bags: Sequence[Path],
+    out: Path,
+    workers: int = 2,
+    threads: int | None = None,
+) -> RunResult:
+    """Do everything a recipe says; called again it goes on where it was stopped.
+
+    Args:
+        bags: Bags or folders of bags; without any, the recipe's demonstrations are recorded.
+
+    Raises:
+        DatasetError: there is nothing to train on.
+        ContractError: policy and recordings are of different robots.
+    """
+    contract = load_contract(recipe.contract)
+    out.mkdir(parents=True, exist_ok=True)
+    if not bags:
+        bags = [_record(recipe, contract=contract, out=out / "bags", workers=workers)]
+    build_cache(bags, out / "cache", contract=contract, rate_hz=recipe.rate_hz, workers=workers)
+    cache = open_cache(out / "cache")
+    if threads:
+        torch.set_num_threads(threads)
+    if recipe.new:
+        policy = _new_policy(recipe, contract=contract, cache=cache)
+    else:
+        policy = FastVLA.from_pretrained(recipe.policy, contract=contract)
+    dataset = StepDataset(
+        cache,
+        cameras=policy.config.cameras,
+        chunk_size=policy.config.chunk_size,
+        validation=recipe.training.validation,
+    )
+    trainer = Trainer(policy, dataset=dataset, config=recipe.training, out=out)
+    with _ProgressBar(recipe.training.steps) as bar:
+        folder = trainer.run(report=bar.update)
+    return RunResult(
+        policy=folder,
+        curve=out / "loss.csv",
+        steps=recipe.training.steps,
+        frames=len(dataset),
+    )
+
+
+def _record(recipe: Recipe, *, contract: RobotContract, out: Path, workers: int) -> Path:
+    episodes = recipe.demonstrations.episodes
+    if not episodes:
+        raise DatasetError(
+            f"recipe '{recipe.name}' records no demonstrations and no bag was given",
+            mend="name bags, or a folder of bags: fastvla train BAGS --out DIR",
+        )
+    record_expert_episodes(
+        out, episodes=episodes, seed=recipe.demonstrations.seed, contract=contract, workers=workers
+    )
+    return out
+
+
+def _new_policy(recipe: Recipe, *, contract: RobotContract, cache: Cache) -> FastVLA:
+    cameras = tuple(c.name for c in contract.policy_cameras)
+    # Camera dropout teaches the policy to do without any one of its cameras.
+    others = {"optional_cameras": cameras} if recipe.training.camera_dropout > 0 else {}
+    config = policy_config(
+        recipe.policy, contract=contract, action_dt_s=1.0 / recipe.rate_hz, **others
+    )
+    tokenizer = train_tokenizer(cache.instructions, vocab_size=config.vocab_size)
+    neutral = identity_statistics(
+        state=len(config.state_names), steps=config.chunk_size, action=len(config.action_names)
+    )
+    draft = FastVLA.from_config(config, statistics=neutral, tokenizer=tokenizer)
+    dataset = StepDataset(
+        cache,
+        cameras=cameras,
+        chunk_size=config.chunk_size,
+        validation=recipe.training.validation,
+    )
+    state, targets = dataset.training_targets()
+    statistics = Statistics(
+        state=mean_std(state), action=mean_std(draft.processor.relative(targets, state))
+    )
+    return FastVLA.from_config(
+        config, statistics=statistics, tokenizer=tokenizer, seed=recipe.training.seed
+    )
+
+
+class _ProgressBar:
+    """Loss, samples per second and the time that is left, on one line."""
+
+    def __init__(self, steps: int) -> None:
+        self._bar = tqdm(total=steps, unit="step", file=sys.stderr, dynamic_ncols=True)
+
+    def __enter__(self) -> _ProgressBar:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+
+    def update(self, point: LossPoint, _: int) -> None:
+        """Show one point of the loss curve."""
+        values = {"loss": f"{point.loss:.4f}", "samples/s": f"{point.samples_per_s:.0f}"}
+        if point.validation_loss is not None:
+            values["validation"] = f"{point.validation_loss:.4f}"
+        self._bar.update(point.step - self._bar.n)
+        self._bar.set_postfix({**getattr(self, "_last", {}), **values})
+        self._last = values

@@ -1,0 +1,126 @@
+"""Training checkpoints: all that an exact resume needs, in safetensors and JSON, atomic."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from fastvla_core.errors import CheckpointError
+
+KEPT = 2
+_TENSORS, _STATE = "trainer.safetensors", "trainer.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LossPoint:
+    """One row of the loss curve."""
+
+    step: int
+    loss: float
+    validation_loss: float | None
+    samples_per_s: float
+
+
+def save_state(
+    folder: Path,
+    *,
+    model: nn.Module,
+    ema: Mapping[str, Tensor],
+    optimizer: torch.optim.Optimizer,
+    step: int,
+    config: Mapping[str, Any],
+    curve: list[LossPoint],
+) -> Path:
+    """Write `folder/step_NNNNNNNN` and drop all but the newest two."""
+    target = folder / f"step_{step:08d}"
+    partial = folder / f".{target.name}.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    tensors = {f"model.{k}": v for k, v in model.state_dict().items()}
+    tensors |= {f"ema.{k}": v for k, v in ema.items()}
+    names = [n for n, p in model.named_parameters() if p.requires_grad]
+    for name, state in zip(names, optimizer.state_dict()["state"].values()):
+        tensors |= {f"optimizer.{key}.{name}": value for key, value in state.items()}
+    save_file({k: v.detach().contiguous().clone() for k, v in tensors.items()}, partial / _TENSORS)
+    curve_rows = [[p.step, p.loss, p.validation_loss, p.samples_per_s] for p in curve]
+    state_json = {"step": step, "config": dict(config), "curve": curve_rows}
+    (partial / _STATE).write_text(json.dumps(state_json))
+    shutil.rmtree(target, ignore_errors=True)
+    os.replace(partial, target)
+    for old in sorted(folder.glob("step_*"))[:-KEPT]:
+        shutil.rmtree(old, ignore_errors=True)
+    return target
+
+
+def newest_state(folder: Path) -> Path | None:
+    """The newest complete training checkpoint below `folder`, or None."""
+    return next(iter(sorted(folder.glob("step_*"), reverse=True)), None)
+
+
+def load_state(
+    path: Path,
+    *,
+    model: nn.Module,
+    ema: dict[str, Tensor],
+    optimizer: torch.optim.Optimizer,
+    config: Mapping[str, Any],
+) -> tuple[int, list[LossPoint]]:
+    """Restore model, averages and optimiser in place; returns the step and the loss curve.
+
+    Raises:
+        CheckpointError: damaged, or written by a run with other settings.
+    """
+    try:
+        tensors = load_file(path / _TENSORS)
+        state = json.loads((path / _STATE).read_text())
+    except (OSError, SafetensorError, ValueError) as error:
+        raise CheckpointError(
+            f"{path}: training state cannot be read: {error}",
+            mend=f"delete {path} to resume from the checkpoint before it",
+        ) from error
+    changed = [k for k, v in config.items() if state["config"].get(k) != v]
+    if changed:
+        key = changed[0]
+        raise CheckpointError(
+            f"{path}: was written with {key} = {state['config'].get(key)!r}, now it is "
+            f"{config[key]!r}",
+            mend="use the same settings to resume, or another --out to start anew",
+        )
+    try:
+        model.load_state_dict(_part(tensors, "model."))
+        for name, value in _part(tensors, "ema.").items():
+            ema[name].copy_(value)
+        _restore_optimizer(optimizer, model, tensors)
+    except (KeyError, RuntimeError) as error:
+        raise CheckpointError(
+            f"{path}: does not fit the policy: {error}", mend="use another --out to start anew"
+        ) from error
+    return state["step"], [
+        LossPoint(step=s, loss=loss, validation_loss=v, samples_per_s=r)
+        for s, loss, v, r in state["curve"]
+    ]
+
+
+def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+
+def _restore_optimizer(
+    optimizer: torch.optim.Optimizer, model: nn.Module, tensors: Mapping[str, Tensor]
+) -> None:
+    state = optimizer.state_dict()
+    names = [n for n, p in model.named_parameters() if p.requires_grad]
+    for index, name in enumerate(names):
+        keys = ("step", "exp_avg", "exp_avg_sq")
+        state["state"][index] = {key: tensors[f"optimizer.{key}.{name}"] for key in keys}
+    optimizer.load_state_dict(state)
