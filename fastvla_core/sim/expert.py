@@ -63,6 +63,14 @@ class Scene:
         return float((heading - self.yaw + np.pi / 4) % (np.pi / 2) - np.pi / 4)
 
     @property
+    def is_centred(self) -> bool:
+        """Whether the cube is straight below the fingers; closing them centres it along the jaws."""
+        jaws = np.array([-np.sin(self.yaw), np.cos(self.yaw)])
+        along = float(jaws @ self.to_cube[:2])
+        across = float(np.hypot(*(self.to_cube[:2] - along * jaws)))
+        return abs(along) < 0.015 and across < 0.012
+
+    @property
     def is_holding(self) -> bool:
         """Whether the cube is between the closed fingers."""
         offset = self.to_cube
@@ -127,10 +135,11 @@ def _grasp(scene: Scene) -> Waypoint:
     distance = float(np.hypot(*scene.to_cube[:2]))
     height = tcp[2] - cube[2]
     aligned = abs(turn) < 0.2
+    centred = scene.is_centred
     opening, speed = OPEN_M, _SLOW_M
-    if distance < 0.012 and abs(height) < 0.012 and (aligned or scene.gap < 0.026):
+    if centred and abs(height) < 0.012 and (aligned or scene.gap < 0.026):
         position, opening = _at(cube, tcp[2]), CLOSED_M
-    elif distance < 0.012 and (aligned or height < 0.03):
+    elif centred and (aligned or height < 0.03):
         position = cube
     elif distance < 0.03:
         position = _at(cube, max(tcp[2], cube[2] + 0.03) if height < 0.03 else cube[2] + 0.04)
@@ -163,11 +172,11 @@ def _stack(scene: Scene) -> Waypoint:
     offset = scene.goal - scene.cube.position
     distance = float(np.hypot(*offset[:2]))
     height = -offset[2]
-    if distance < 0.018 and 0.034 < height < (0.0415 if scene.is_holding else 0.047):
+    if distance < 0.016 and 0.034 < height < (0.0415 if scene.is_holding else 0.047):
         return _let_go(scene)
     if not scene.is_holding:
         return _grasp(scene)
-    ready = distance < (0.008 if height > 0.06 else 0.014)
+    ready = distance < (0.010 if height > 0.06 else 0.015)
     return _carry(scene, offset, drop_m=0.0402, ready=ready, clear=height > 0.058)
 
 
@@ -210,8 +219,9 @@ def _push(scene: Scene) -> Waypoint:
     gap_to_cube = side * behind - contact
     speed = _SLOW_M
     if low and gap_to_cube > -0.012 and abs(across) < 0.025 and gap_to_cube < 0.05:
-        # Slow down while beside the middle of the face: pushed there, the cube would turn away.
-        share = max(0.0, 1.0 - abs(across) / 0.015)
+        # Only a low hand in front of the middle of the face pushes; elsewhere the cube would tip
+        # over or turn away.
+        share = max(0.0, 1.0 - abs(across) / 0.015) if tcp[2] < 0.034 else 0.0
         position = np.array([cube[0], tcp[1] - side * 0.03 * share, _PUSH_HEIGHT_M])
     elif np.hypot(*(start - tcp[:2])) < 0.012:
         position = _at(start, _PUSH_HEIGHT_M)

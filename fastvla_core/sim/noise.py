@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from fastvla_core.sim.kinematics import solve_gripper_down, tool_position, tool_yaw
 from fastvla_core.sim.sim import OPEN_M
 
-_DRIFT_M = 0.008
+# Each episode draws its own strength, so that demonstrations reach from clean to shaky.
+_DRIFT_M = (0.002, 0.007)
 _DRIFT_MEMORY = 0.6
 _BUMP_M = 0.03
-_BUMP_CHANCE = 0.06
+_BUMP_CHANCE = 0.05
 _FLIP_CHANCE = 0.02
 # The finger tips are 15 mm below the tool centre point.
 _LOWEST_M = 0.016
@@ -25,6 +26,7 @@ class HandNoise:
 
     def __init__(self, rng: np.random.Generator) -> None:
         self._rng = rng
+        self._strength_m = rng.uniform(*_DRIFT_M)
         self._drift = np.zeros(3)
         self._bump = np.zeros(3)
         self._bump_ticks = 0
@@ -32,7 +34,7 @@ class HandNoise:
     def disturb(self, action: NDArray[np.float64]) -> NDArray[np.float64]:
         """The action that is executed instead; float64 [7], rad and m."""
         rng = self._rng
-        self._drift = _DRIFT_MEMORY * self._drift + rng.normal(0.0, _DRIFT_M, 3)
+        self._drift = _DRIFT_MEMORY * self._drift + rng.normal(0.0, self._strength_m, 3)
         if self._bump_ticks == 0 and rng.random() < _BUMP_CHANCE:
             self._bump_ticks = int(rng.integers(2, 5))
             self._bump = rng.uniform(-_BUMP_M, _BUMP_M, 3)

@@ -66,7 +66,8 @@ class TabletopSim:
         self._cameras = CameraSet(self._model, self._data, image_size=image_size)
         self._tcp: int = self._model.site("tcp").id
         self._bodies: dict[str, int] = {n: self._model.body(n).id for n in (*COLOURS, "bowl")}
-        self._fingers = {self._model.geom(n).id for n in ("finger_left", "finger_right")}
+        fingers = [self._model.body(n).id for n in ("finger_left", "finger_right")]
+        self._fingers = set(np.flatnonzero(np.isin(self._model.geom_bodyid, fingers)).tolist())
         driven = self._model.actuator_trnid[:7, 0]
         self._limits: NDArray[np.float64] = self._model.jnt_range[driven].copy()
         self._time_ns = 0
