@@ -22,7 +22,7 @@ from fastvla_core.errors import DatasetError, FastVLAError
 from fastvla_core.robot.contract import RobotContract
 from training.bags.episodes import EpisodeSteps, episode_steps
 from training.bags.reader import is_bag, open_bag
-from training.cache import FORMAT, MANIFEST_FILE, CacheEntry, CacheManifest, columns
+from training.cache_files import FORMAT, MANIFEST_FILE, CacheEntry, CacheManifest, columns
 
 JOURNAL_FILE = "journal.jsonl"
 SUCCESS_ONLY = ("success",)
