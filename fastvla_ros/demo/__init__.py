@@ -1,0 +1,1 @@
+"""`fastvla demo`: the simulated robot does what it is told, and shows it."""

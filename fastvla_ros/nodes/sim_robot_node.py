@@ -1,0 +1,208 @@
+"""The simulated table-top robot as a ROS node: sensors out, trajectories and gripper goals in."""
+
+from __future__ import annotations
+
+import array
+from typing import Any
+
+import numpy as np
+from builtin_interfaces.msg import Time
+from fastvla_msgs.msg import TaskOutcome
+from fastvla_msgs.srv import ResetScene
+from numpy.typing import NDArray
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy, qos_profile_sensor_data
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import Image, JointState
+from std_msgs.msg import Header, String
+from trajectory_msgs.msg import JointTrajectory
+
+from fastvla_core.errors import CommandError, FastVLAError, RosError
+from fastvla_core.robot.contract_file import load_contract
+from fastvla_core.sim import TabletopSim
+from fastvla_ros.bridge.images import rgb_to_image
+from fastvla_ros.nodes.sim_robot_gripper import GripperServer, GripperState
+from fastvla_ros.nodes.sim_robot_loop import SimLoop, SimRates, Verdict, check_contract
+
+LATCHED = QoSProfile(
+    depth=1,
+    reliability=ReliabilityPolicy.RELIABLE,
+    durability=DurabilityPolicy.TRANSIENT_LOCAL,
+)
+_CLOCK_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
+_RESET_TIMEOUT_S = 5.0
+# A clock that starts at zero cannot be told from one that was never set.
+_CLOCK_START_NS = 1_000_000_000
+
+
+class SimRobotNode(Node):
+    """Publishes what the simulated robot measures, obeys its commands, judges the current task.
+
+    Parameters:
+        contract: Robot contract, a name or a file.
+        seed: Scene at the start; `~/reset` sets up another one.
+        camera_rate_hz, scene_rate_hz, joint_rate_hz: How often things are measured.
+        publish_clock: Publish `/clock` and stamp with simulated time that starts at 1 s.
+        time_scale: How fast simulated time goes by; other than 1 needs `publish_clock`.
+
+    Raises:
+        FastVLAError: the contract is not the simulated robot's, or the simulator cannot start.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__("sim_robot", **options)
+        contract = load_contract(self.declare_parameter("contract", "tabletop").value)
+        policy_size = contract.policy_cameras[0].width
+        check_contract(contract, image_size=policy_size)
+        seed = int(self.declare_parameter("seed", 0).value)
+        camera_hz = float(self.declare_parameter("camera_rate_hz", 30.0).value)
+        scene_hz = float(self.declare_parameter("scene_rate_hz", 10.0).value)
+        joint_hz = float(self.declare_parameter("joint_rate_hz", 100.0).value)
+        publish_clock = bool(self.declare_parameter("publish_clock", False).value)
+        time_scale = float(self.declare_parameter("time_scale", 1.0).value)
+        if time_scale != 1.0 and not publish_clock:
+            raise RosError(
+                f"sim_robot: time_scale is {time_scale}, but the other nodes use the wall clock",
+                mend="set publish_clock, and use_sim_time for every node (use_sim_time:=true)",
+            )
+        self._contract = contract
+        self._gripper_state = GripperState(position=0.0, velocity=0.0)
+        self._make_publishers(publish_clock=publish_clock)
+        rates = {c.name: camera_hz if c.policy else scene_hz for c in contract.cameras}
+        self._loop = SimLoop(
+            contract,
+            listener=self,
+            rates=SimRates(
+                joints_hz=joint_hz,
+                cameras_hz={name: hz for name, hz in rates.items() if hz > 0},
+                time_scale=time_scale,
+            ),
+            make_sim=lambda: TabletopSim(image_size=policy_size),
+            seed=seed,
+            epoch_ns=_CLOCK_START_NS if publish_clock else self.get_clock().now().nanoseconds,
+            follow_wall=not publish_clock,
+        )
+        self._loop.start()
+        self._make_inputs()
+        self.get_logger().info(f"simulated robot '{contract.name}' runs, scene of seed {seed}")
+
+    def _make_publishers(self, *, publish_clock: bool) -> None:
+        contract = self._contract
+        self._clock_publisher = (
+            self.create_publisher(Clock, "/clock", _CLOCK_QOS) if publish_clock else None
+        )
+        self._joints = self.create_publisher(JointState, contract.joint_states.topic, 10)
+        self._images = {
+            camera.name: self.create_publisher(Image, camera.topic, qos_profile_sensor_data)
+            for camera in contract.cameras
+        }
+        self._outcome = self.create_publisher(TaskOutcome, "task_outcome", LATCHED)
+
+    def _make_inputs(self) -> None:
+        contract = self._contract
+        inputs = MutuallyExclusiveCallbackGroup()
+        self.create_subscription(
+            JointTrajectory, contract.outputs.topic, self._on_trajectory, 10, callback_group=inputs
+        )
+        self.create_subscription(
+            String, "current_task", self._on_task, LATCHED, callback_group=inputs
+        )
+        self.create_service(ResetScene, "~/reset", self._on_reset)
+        self._gripper = None
+        if contract.gripper is not None:
+            name = contract.gripper.name
+            self._gripper = GripperServer(
+                self,
+                contract.gripper,
+                move=lambda position: self._loop.drive.move_gripper(
+                    name, position, now_ns=self._loop.stamp_ns()
+                ),
+                measured=lambda: self._gripper_state,
+            )
+
+    def destroy_node(self) -> None:
+        """Stop the simulation, then leave the graph."""
+        if self._gripper is not None:
+            self._gripper.destroy()
+        self._loop.close()
+        super().destroy_node()
+
+    # -- what comes in -------------------------------------------------------------------------
+
+    def _on_trajectory(self, message: JointTrajectory) -> None:
+        if not message.points:
+            return
+        point = message.points[-1]
+        duration_s = point.time_from_start.sec + point.time_from_start.nanosec / 1e9
+        try:
+            self._loop.drive.move(
+                list(message.joint_names),
+                list(point.positions),
+                now_ns=self._loop.stamp_ns(),
+                duration_s=duration_s,
+            )
+        except CommandError as error:
+            self.get_logger().error(f"a trajectory was dropped: {error}")
+
+    def _on_task(self, message: String) -> None:
+        self._loop.judge(message.data)
+
+    def _on_reset(self, request: Any, response: Any) -> Any:
+        try:
+            self._loop.reset(int(request.seed)).result(timeout=_RESET_TIMEOUT_S)
+            response.success, response.message = True, f"scene of seed {request.seed}"
+        except (FastVLAError, TimeoutError) as error:
+            response.success, response.message = False, f"{error}" or "the simulation hangs"
+        return response
+
+    # -- SimListener: called from the simulation's thread --------------------------------------
+
+    def on_clock(self, stamp_ns: int) -> None:
+        """Publish `/clock` when this node is the source of time."""
+        if self._clock_publisher is not None:
+            self._clock_publisher.publish(Clock(clock=_time(stamp_ns)))
+
+    def on_joints(
+        self, stamp_ns: int, positions: NDArray[np.float32], velocities: NDArray[np.float32]
+    ) -> None:
+        """Publish `joint_states`."""
+        self._gripper_state = GripperState(
+            position=float(positions[-1]), velocity=float(velocities[-1])
+        )
+        self._joints.publish(
+            JointState(
+                header=self._header(stamp_ns, self._contract.frame_id),
+                name=list(self._contract.state_names),
+                position=array.array("d", positions),
+                velocity=array.array("d", velocities),
+            )
+        )
+
+    def on_image(self, camera: str, stamp_ns: int, image: NDArray[np.uint8]) -> None:
+        """Publish one picture as rgb8."""
+        message = rgb_to_image(image, stamp=_time(stamp_ns), frame_id=f"{camera}_optical_frame")
+        self._images[camera].publish(message)
+
+    def on_verdict(self, stamp_ns: int, verdict: Verdict) -> None:
+        """Publish `task_outcome`."""
+        codes = {None: TaskOutcome.UNKNOWN, True: TaskOutcome.SUCCESS, False: TaskOutcome.FAILURE}
+        self._outcome.publish(
+            TaskOutcome(
+                header=self._header(stamp_ns, self._contract.frame_id),
+                task=verdict.task,
+                outcome=codes[verdict.outcome],
+                detail=verdict.detail,
+            )
+        )
+
+    def on_failure(self, error: BaseException) -> None:
+        """Say that the simulation ended."""
+        self.get_logger().fatal(f"the simulation stopped: {error}")
+
+    def _header(self, stamp_ns: int, frame_id: str) -> Header:
+        return Header(stamp=_time(stamp_ns), frame_id=frame_id)
+
+
+def _time(stamp_ns: int) -> Time:
+    return Time(sec=stamp_ns // 1_000_000_000, nanosec=stamp_ns % 1_000_000_000)
