@@ -59,7 +59,9 @@ class Scene:
     @property
     def turn_to_cube(self) -> float:
         """Smallest turn [rad] that aligns the fingers with two faces of the cube."""
-        heading = np.arctan2(self.cube.rotation[1, 0], self.cube.rotation[0, 0])
+        # Any face may lie on the table: the edge that is most level shows the heading.
+        level = int(np.argmin(np.abs(self.cube.rotation[2])))
+        heading = np.arctan2(self.cube.rotation[1, level], self.cube.rotation[0, level])
         return float((heading - self.yaw + np.pi / 4) % (np.pi / 2) - np.pi / 4)
 
     @property
@@ -81,7 +83,7 @@ class Scene:
     @property
     def is_around_cube(self) -> bool:
         """Whether the fingers, however far open, are still on both sides of the cube."""
-        return bool(np.hypot(*self.to_cube[:2]) < 0.03 and abs(self.to_cube[2]) < 0.04)
+        return bool(np.hypot(*self.to_cube[:2]) < 0.03 and abs(self.to_cube[2]) < 0.025)
 
 
 def expert_action(sim: TabletopSim, task: Task) -> NDArray[np.float64]:
@@ -247,7 +249,7 @@ def _push_side(scene: Scene, *, committed: bool) -> int:
 
 def _half_width(cube: SceneObject) -> float:
     """Half of the cube's extent along y [m], for any yaw."""
-    return float(CUBE_HALF_M * np.abs(cube.rotation[1, :2]).sum())
+    return float(CUBE_HALF_M * np.abs(cube.rotation[1]).sum())
 
 
 _PLANS: dict[TaskKind, Callable[[Scene], Waypoint]] = {

@@ -105,9 +105,9 @@ class TaskMonitor:
     def _is_push_done(self, colour: Colour) -> bool:
         cube = self._sim.cube(colour)
         sideways = abs(cube.position[1] - self._start[colour][1])
-        # A cube that is pushed over comes to lie on another face, with its old one no longer up.
-        upright = cube.rotation[2, 2] > 0.95 and abs(cube.position[2] - CUBE_HALF_M) < 0.008
-        return bool(sideways >= PUSHED_M and upright)
+        flat = np.abs(cube.rotation[2]).max() > 0.95
+        on_table = abs(cube.position[2] - CUBE_HALF_M) < 0.008
+        return bool(sideways >= PUSHED_M and flat and on_table)
 
     def _moved_another(self) -> bool:
         others = (colour for colour in COLOURS if colour != self._task.target)

@@ -34,14 +34,17 @@ class HandNoise:
     def disturb(self, action: NDArray[np.float64]) -> NDArray[np.float64]:
         """The action that is executed instead; float64 [7], rad and m."""
         rng = self._rng
+        position = tool_position(action[:6])
         self._drift = _DRIFT_MEMORY * self._drift + rng.normal(0.0, self._strength_m, 3)
         if self._bump_ticks == 0 and rng.random() < _BUMP_CHANCE:
             self._bump_ticks = int(rng.integers(2, 5))
             self._bump = rng.uniform(-_BUMP_M, _BUMP_M, 3)
         if self._bump_ticks > 0:
             self._bump_ticks -= 1
-            self._drift = self._drift + 0.5 * self._bump
-        position = tool_position(action[:6]) + self._drift
+            # Close to the table a full bump would only knock over what nobody can set up again.
+            share = np.clip((position[2] - 0.03) / 0.09, 0.25, 1.0)
+            self._drift = self._drift + 0.5 * share * self._bump
+        position += self._drift
         position[2] = max(position[2], _LOWEST_M)
         opening = OPEN_M - action[6] if rng.random() < _FLIP_CHANCE else action[6]
         return np.append(solve_gripper_down(position, yaw=tool_yaw(action[:6])), opening)
