@@ -1,4 +1,4 @@
-"""One place that makes linear layers, so that a kernel or a quantised layer can take their place."""
+"""One place that makes linear layers, so that a kernel can take their place."""
 
 from __future__ import annotations
 

@@ -54,13 +54,11 @@ class VisionTower(nn.Module):
         own = {k: v for k, v in options.items() if k not in ("type", "per_camera_weights")}
         stem_class = VISION_STEMS.load(options["type"])
         count = cameras if options.get("per_camera_weights", False) else 1
-        self.stems = nn.ModuleList(
-            stem_class(own, height=height, width=width) for _ in range(count)
-        )
-        first = self.stems[0]
-        self.tokens_per_camera: int = first.token_count
-        self.condition_width: int = first.condition_width
-        self.projector = nn.Linear(first.token_width, out_width)
+        stems = [stem_class(own, height=height, width=width) for _ in range(count)]
+        self.stems = nn.ModuleList(stems)
+        self.tokens_per_camera: int = stems[0].token_count
+        self.condition_width: int = stems[0].condition_width
+        self.projector = nn.Linear(stems[0].token_width, out_width)
         self.camera_embedding = nn.Parameter(torch.randn(cameras, out_width) * 0.02)
         if self.condition_width:
             self.camera_condition = nn.Parameter(torch.randn(cameras, self.condition_width) * 0.02)

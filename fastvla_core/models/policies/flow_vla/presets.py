@@ -50,7 +50,7 @@ def large_config(
     action_names: Sequence[str],
     **others: Any,
 ) -> FlowVLAConfig:
-    """About 3.6 billion parameters, in the proportions of pi0: same classes, a transformer stem.
+    """About 2.9 billion parameters, in the proportions of pi0: same classes, a transformer stem.
 
     Args:
         others: Any other field of `FlowVLAConfig`.

@@ -1,4 +1,4 @@
-"""The processor files beside the weights, in LeRobot's layout: statistics are checkpoint content."""
+"""The processor files beside the weights, in LeRobot's layout, statistics included."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def save_processor(folder: Path, processor: FlowVLAProcessor) -> None:
         for name in ("mean", "std")
     }
     features = config.features
-    before = _preprocessor_steps(config) + [_step("normalizer_processor", features)]
+    before = [*_preprocessor_steps(config), _step("normalizer_processor", features)]
     after = [
         _step("unnormalizer_processor", {ACTION_KEY: features[ACTION_KEY]}),
         {
