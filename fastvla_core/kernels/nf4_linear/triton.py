@@ -1,0 +1,219 @@
+"""Triton: unpack alone, and unpack fused into a tiled matrix product.
+
+Shape suffixes: m rows of x, n output features, k input features, j pairs of input features.
+A row's start n * K may exceed 31 bits, its block number does not: only the row's base pointer is
+64-bit, all index arithmetic inside a tile is 32-bit.
+"""
+
+# Kernels take their pointers by position, and pyright does not see what a launch adds.
+# ruff: noqa: PLR0917
+# pyright: reportCallIssue=false
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from .layout import NESTED_BLOCK, Nf4Weight, level_table
+
+
+@triton.jit
+def _scale(absmax, code, absmax2, offset, index, mask, NESTED: tl.constexpr, BLOCK2: tl.constexpr):
+    if NESTED:
+        level = tl.load(code + tl.load(absmax + index, mask=mask, other=0).to(tl.int32))
+        outer = tl.load(absmax2 + index // BLOCK2, mask=mask, other=0.0)
+        return level * outer + tl.load(offset)
+    return tl.load(absmax + index, mask=mask, other=0.0)
+
+
+@triton.jit
+def _dequantize_kernel(
+    packed,
+    absmax,
+    code,
+    absmax2,
+    offset,
+    levels,
+    out,
+    count,
+    BLOCK: tl.constexpr,
+    BLOCK2: tl.constexpr,
+    NESTED: tl.constexpr,
+    BYTES: tl.constexpr,
+):
+    start = tl.program_id(0).to(tl.int64) * BYTES
+    byte_index = start + tl.arange(0, BYTES)
+    mask = byte_index * 2 < count
+    byte = tl.load(packed + byte_index, mask=mask, other=0).to(tl.int32)
+    scale = _scale(absmax, code, absmax2, offset, byte_index * 2 // BLOCK, mask, NESTED, BLOCK2)
+    high = tl.load(levels + (byte >> 4)) * scale
+    low = tl.load(levels + (byte & 15)) * scale
+    index = start * 2 + tl.arange(0, 2 * BYTES)
+    value = tl.interleave(high, low)
+    tl.store(out + index, value.to(out.dtype.element_ty), mask=index < count)
+
+
+@triton.jit
+def _linear_kernel(
+    x,
+    packed,
+    absmax,
+    code,
+    absmax2,
+    offset,
+    levels,
+    bias,
+    out,
+    M,
+    N,
+    K,
+    stride_xm,
+    stride_xk,
+    BLOCK: tl.constexpr,
+    BLOCK2: tl.constexpr,
+    NESTED: tl.constexpr,
+    PAIRED: tl.constexpr,
+    HAS_BIAS: tl.constexpr,
+    TILE_M: tl.constexpr,
+    TILE_N: tl.constexpr,
+    TILE_K: tl.constexpr,
+):
+    offs_m = tl.program_id(1) * TILE_M + tl.arange(0, TILE_M)
+    offs_n = tl.program_id(0) * TILE_N + tl.arange(0, TILE_N)
+    mask_m = offs_m < M
+    mask_n = offs_n < N
+    row_start = offs_n.to(tl.int64) * K
+    packed_row = packed + (row_start // 2)[:, None]
+    first_block = (row_start // BLOCK).to(tl.int32)
+    in_block = (row_start % BLOCK).to(tl.int32)
+    parity = (row_start % 2).to(tl.int32)
+    x_row = x + offs_m.to(tl.int64)[:, None] * stride_xm
+    acc_mn = tl.zeros((TILE_M, TILE_N), dtype=tl.float32)
+
+    for k0 in range(0, K, TILE_K):
+        if PAIRED:
+            # K is even, so no byte straddles rows: even and odd columns are two products.
+            offs_j = tl.arange(0, TILE_K // 2)
+            even_k = k0 + 2 * offs_j
+            mask_k = even_k < K
+            mask_nj = mask_n[:, None] & mask_k[None, :]
+            byte_nj = tl.load(packed_row + (k0 // 2 + offs_j)[None, :], mask=mask_nj, other=0)
+            byte_nj = byte_nj.to(tl.int32)
+            block_nj = first_block[:, None] + (in_block[:, None] + even_k[None, :]) // BLOCK
+            scale_nj = _scale(absmax, code, absmax2, offset, block_nj, mask_nj, NESTED, BLOCK2)
+            high_nj = tl.load(levels + (byte_nj >> 4)) * scale_nj
+            low_nj = tl.load(levels + (byte_nj & 15)) * scale_nj
+            mask_mj = mask_m[:, None] & mask_k[None, :]
+            even_mj = tl.load(x_row + even_k[None, :] * stride_xk, mask=mask_mj, other=0.0)
+            odd_mj = tl.load(x_row + (even_k + 1)[None, :] * stride_xk, mask=mask_mj, other=0.0)
+            even_w = tl.trans(high_nj.to(x.dtype.element_ty))
+            odd_w = tl.trans(low_nj.to(x.dtype.element_ty))
+            acc_mn = tl.dot(even_mj, even_w, acc_mn, input_precision="ieee")
+            acc_mn = tl.dot(odd_mj, odd_w, acc_mn, input_precision="ieee")
+        else:
+            offs_k = k0 + tl.arange(0, TILE_K)
+            mask_k = offs_k < K
+            mask_nk = mask_n[:, None] & mask_k[None, :]
+            flat_nk = parity[:, None] + offs_k[None, :]
+            byte_nk = tl.load(packed_row + flat_nk // 2, mask=mask_nk, other=0).to(tl.int32)
+            nibble_nk = tl.where(flat_nk % 2 == 0, byte_nk >> 4, byte_nk & 15)
+            block_nk = first_block[:, None] + (in_block[:, None] + offs_k[None, :]) // BLOCK
+            scale_nk = _scale(absmax, code, absmax2, offset, block_nk, mask_nk, NESTED, BLOCK2)
+            w_nk = (tl.load(levels + nibble_nk) * scale_nk).to(x.dtype.element_ty)
+            mask_mk = mask_m[:, None] & mask_k[None, :]
+            x_mk = tl.load(x_row + offs_k[None, :] * stride_xk, mask=mask_mk, other=0.0)
+            acc_mn = tl.dot(x_mk, tl.trans(w_nk), acc_mn, input_precision="ieee")
+
+    if HAS_BIAS:
+        acc_mn += tl.load(bias + offs_n, mask=mask_n, other=0.0).to(tl.float32)[None, :]
+    out_mn = out + offs_m.to(tl.int64)[:, None] * N + offs_n[None, :]
+    mask_mn = mask_m[:, None] & mask_n[None, :]
+    tl.store(out_mn, acc_mn.to(out.dtype.element_ty), mask=mask_mn)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tiles:
+    """Tile sizes of one launch; powers of two, at least 16 by 16 by 32."""
+
+    m: int
+    n: int
+    k: int
+    warps: int
+
+
+def pick_tiles(rows: int) -> Tiles:
+    """Choose tiles from the number of rows of x. Not tuned on a GPU yet."""
+    if rows <= 16:
+        return Tiles(m=16, n=64, k=64, warps=4)
+    if rows <= 64:
+        return Tiles(m=64, n=64, k=64, warps=4)
+    return Tiles(m=128, n=64, k=64, warps=8)
+
+
+def dequantize(weight: Nf4Weight, dtype: torch.dtype, *, out: Tensor | None = None) -> Tensor:
+    """Unpack to [N, K]; `out`, if given, is contiguous and of that shape and type."""
+    if out is None:
+        out = torch.empty(weight.shape, dtype=dtype, device=weight.packed.device)
+    count = weight.shape[0] * weight.shape[1]
+    bytes_per_program = 1024
+    if count:
+        _dequantize_kernel[(triton.cdiv(count, 2 * bytes_per_program),)](
+            *_weight_arguments(weight),
+            out,
+            count,
+            **_weight_constants(weight),
+            BYTES=bytes_per_program,
+        )
+    return out
+
+
+def nf4_linear(
+    x: Tensor, weight: Nf4Weight, bias: Tensor | None, *, out: Tensor | None = None
+) -> Tensor:
+    """Return x @ W^T + bias by the fused kernel; `out`, if given, is contiguous [rows, N]."""
+    outputs, inputs = weight.shape
+    x_mk = x.reshape(-1, inputs)
+    rows = x_mk.shape[0]
+    if out is None:
+        out = torch.empty((rows, outputs), dtype=x.dtype, device=x.device)
+    tiles = pick_tiles(rows)
+    if rows and outputs:
+        _linear_kernel[(triton.cdiv(outputs, tiles.n), triton.cdiv(rows, tiles.m))](
+            x_mk,
+            *_weight_arguments(weight),
+            x_mk if bias is None else bias,
+            out,
+            rows,
+            outputs,
+            inputs,
+            x_mk.stride(0),
+            x_mk.stride(1),
+            **_weight_constants(weight),
+            PAIRED=inputs % 2 == 0,
+            HAS_BIAS=bias is not None,
+            TILE_M=tiles.m,
+            TILE_N=tiles.n,
+            TILE_K=tiles.k,
+            num_warps=tiles.warps,
+        )
+    return out.view(*x.shape[:-1], outputs)
+
+
+def _weight_arguments(weight: Nf4Weight) -> tuple[Tensor, ...]:
+    nested = weight.nested
+    levels = level_table(weight.packed.device)
+    # Without a second level the three slots are never read; any pointer of the right type will do.
+    second = (levels,) * 3 if nested is None else (nested.code, nested.absmax, nested.offset)
+    return (weight.packed, weight.absmax, *second, levels)
+
+
+def _weight_constants(weight: Nf4Weight) -> dict[str, int | bool]:
+    nested = weight.nested
+    return {
+        "BLOCK": weight.block,
+        "BLOCK2": NESTED_BLOCK if nested is None else nested.block,
+        "NESTED": nested is not None,
+    }
