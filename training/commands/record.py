@@ -1,0 +1,107 @@
+"""`fastvla record`: an episode of a robot, or demonstrations of the scripted expert."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import sys
+import time
+from pathlib import Path
+
+from fastvla_core.errors import DatasetError
+from fastvla_core.robot.contract_file import load_contract
+from fastvla_core.sim.tasks import TASKS
+from training.progress import CountBar
+from training.record_expert import TaskCount, record_expert_episodes
+
+HELP = """Record one episode of a running robot into a bag (--task TEXT), or demonstrations of the
+scripted expert in the simulator (--expert). A live recording ends with the task's outcome, with
+Ctrl-C, or after --duration; what was recorded until then is kept. Recordings of the expert go on
+where they were stopped."""
+
+_RECORDER = "fastvla_ros.recorder"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("--out", type=Path, required=True, help="the bag, or folder of bags, to be")
+    parser.add_argument(
+        "--task",
+        required=True,
+        help="live: the instruction. With --expert: "
+        f"{', '.join(TASKS)}, several with commas, or all",
+    )
+    parser.add_argument("--contract", default="tabletop", help="robot contract: FILE or name")
+    live = parser.add_argument_group("live recording")
+    live.add_argument("--duration", type=float, metavar="S", help="end after so many seconds")
+    live.add_argument("--namespace", default="", help="namespace of the robot's topics")
+    expert = parser.add_argument_group("demonstrations")
+    expert.add_argument("--expert", action="store_true", help="record the scripted expert")
+    expert.add_argument("--episodes", type=int, default=20, help="per task (default 20)")
+    expert.add_argument("--seed", type=int, default=1_000_000, help="of the first scene")
+    expert.add_argument("--workers", type=int, default=2, help="processes (default 2)")
+    expert.add_argument("--no-noise", action="store_true", help="leave the expert undisturbed")
+    expert.add_argument("--json", action="store_true", help="print the counts as JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Record; 0 when everything that was asked for is there."""
+    contract = load_contract(args.contract)
+    if not args.expert:
+        recorder = importlib.import_module(_RECORDER)
+        return recorder.record_live(
+            args.out,
+            contract=contract,
+            task=args.task,
+            duration_s=args.duration,
+            namespace=args.namespace,
+        )
+    kinds: list[str] = (
+        list(TASKS) if args.task == "all" else [k.strip() for k in args.task.split(",")]
+    )
+    started = time.monotonic()
+    with CountBar("episodes") as bar:
+        counts = record_expert_episodes(
+            args.out,
+            episodes={kind: args.episodes for kind in kinds},
+            seed=args.seed,
+            contract=contract,
+            workers=args.workers,
+            noise=not args.no_noise,
+            progress=bar,
+        )
+    _print_counts(counts, wall_s=time.monotonic() - started, as_json=args.json)
+    if any(count.failed for count in counts):
+        raise DatasetError(
+            "the expert failed in "
+            + ", ".join(f"{c.failed} scenes of '{c.task}'" for c in counts if c.failed),
+            mend="the others are kept; record the rest into another folder with another --seed",
+        )
+    return 0
+
+
+def _print_counts(counts: list[TaskCount], *, wall_s: float, as_json: bool) -> None:
+    frames = sum(count.frames for count in counts)
+    if as_json:
+        rows = [
+            {
+                "task": c.task,
+                "kept": c.kept,
+                "found": c.found,
+                "failed": c.failed,
+                "attempts": c.attempts,
+                "frames": c.frames,
+            }
+            for c in counts
+        ]
+        json.dump(
+            {"tasks": rows, "frames": frames, "wall_s": wall_s, "frames_per_s": frames / wall_s},
+            sys.stdout,
+        )
+        print()
+        return
+    print(f"{'task':8} {'recorded':>8} {'there before':>12} {'attempts':>8} {'frames':>8}")
+    for c in counts:
+        print(f"{c.task:8} {c.kept:8} {c.found:12} {c.attempts:8} {c.frames:8}")
+    print(f"{frames} frames in {wall_s:.1f} s ({frames / wall_s:.0f} frames/s)")

@@ -1,0 +1,247 @@
+"""Demonstrations of the scripted expert as bags, one per episode; the same seed, the same bags."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import multiprocessing
+import shutil
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from fastvla_core.errors import DatasetError
+from fastvla_core.robot.contract import RobotContract
+from fastvla_core.sim.demonstrations import TICK_S, Demonstration, record_demonstration
+from fastvla_core.sim.instructions import instruction
+from fastvla_core.sim.sim import TabletopSim
+from fastvla_core.sim.tasks import TASKS, Task, TaskKind, sample_task
+from training.bags.writer import EXPERT_TOPIC, PARTIAL_SUFFIX, EpisodeWriter
+
+FIRST_EVALUATION_SEED = 10_000_000
+SETTINGS_FILE = "recording.json"
+
+_SEEDS_PER_TASK = 1_000_000
+_SEEDS_PER_ATTEMPT = 100_000
+_MAX_ATTEMPTS = 5
+# Simulated time starts at 0, but a header stamp of 0 means "not set" in ROS.
+_START_NS = 1_000_000_000
+
+Progress = Callable[[int, int, int], None]
+"""Called with episodes done, episodes in all, frames so far."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskCount:
+    """What became of one task's episodes in this run."""
+
+    task: str
+    kept: int = 0
+    found: int = 0
+    failed: int = 0
+    attempts: int = 0
+    frames: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Slot:
+    folder: Path
+    kind: TaskKind
+    seed: int
+    noise: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _SlotResult:
+    kind: TaskKind
+    kept: bool
+    attempts: int
+    frames: int
+
+
+def record_expert_episodes(
+    out: str | Path,
+    *,
+    episodes: Mapping[str, int],
+    seed: int,
+    contract: RobotContract,
+    workers: int = 2,
+    noise: bool = True,
+    progress: Progress | None = None,
+) -> list[TaskCount]:
+    """Record until every task has its number of successful episodes, in `out/<task>/`.
+
+    Episodes that are there already are not recorded again; the result does not depend on
+    `workers`. Failed attempts are repeated with other scenes and never kept.
+
+    Args:
+        episodes: Task kind to number of episodes.
+        seed: First scene seed; the scenes of evaluations lie at 10,000,000 and above.
+        noise: Disturb what is executed; the labels stay clean, on `expert_command`.
+
+    Raises:
+        DatasetError: an unknown task, a seed among those of evaluations, or `out` holds
+            recordings made with other settings.
+    """
+    out = Path(out)
+    _check(episodes, seed)
+    _keep_settings(out, {"seed": seed, "noise": noise, "contract": contract.hash()})
+    counts = {kind: TaskCount(task=kind) for kind in episodes}
+    slots = []
+    for slot in _slots(out, episodes, seed=seed, noise=noise):
+        if slot.folder.exists():
+            counts[slot.kind] = dataclasses.replace(
+                counts[slot.kind], found=counts[slot.kind].found + 1
+            )
+        else:
+            slots.append(slot)
+    total = sum(episodes.values())
+    done, frames = total - len(slots), 0
+    for result in _run(slots, contract=contract, workers=workers):
+        counts[result.kind] = _add(counts[result.kind], result)
+        done, frames = done + 1, frames + result.frames
+        if progress:
+            progress(done, total, frames)
+    return list(counts.values())
+
+
+def write_demonstration(
+    folder: Path, demonstration: Demonstration, *, contract: RobotContract
+) -> Path:
+    """Write one demonstration as a bag at 10 Hz."""
+    names = contract.action_names
+    noisy = not np.array_equal(demonstration.executed, demonstration.label)
+    writer = EpisodeWriter(folder, contract=contract, instruction=demonstration.instruction)
+    with writer:
+        for k, stamp in enumerate(demonstration.stamp_ns):
+            stamp_ns = int(stamp) + _START_NS
+            for camera, images in demonstration.images.items():
+                writer.image(camera, stamp_ns=stamp_ns, image=images[k])
+            writer.joint_state(
+                names,
+                stamp_ns=stamp_ns,
+                positions=demonstration.state[k],
+                velocities=demonstration.velocity[k],
+            )
+            writer.command(
+                names,
+                stamp_ns=stamp_ns,
+                positions=demonstration.executed[k],
+                duration_s=TICK_S,
+            )
+            if noisy:
+                writer.command(
+                    names,
+                    stamp_ns=stamp_ns,
+                    positions=demonstration.label[k],
+                    duration_s=TICK_S,
+                    topic=EXPERT_TOPIC,
+                )
+        return writer.close("success" if demonstration.success else "failure")
+
+
+def demonstration_task(kind: TaskKind, seed: int) -> Task:
+    """The task of one scene: colours by the seed, worded as in training."""
+    task = sample_task(kind, seed)
+    words = instruction(task, np.random.default_rng([seed, 13]))
+    return dataclasses.replace(task, instruction=words)
+
+
+def _check(episodes: Mapping[str, int], seed: int) -> None:
+    for kind, number in episodes.items():
+        if kind not in TASKS:
+            raise DatasetError(f"there is no task '{kind}'", mend=f"one of {', '.join(TASKS)}")
+        if not 0 <= number <= _SEEDS_PER_ATTEMPT:
+            raise DatasetError(
+                f"{number} episodes of '{kind}': expected 0 to {_SEEDS_PER_ATTEMPT}",
+                mend="record several folders with different seeds",
+            )
+    last = FIRST_EVALUATION_SEED - len(TASKS) * _SEEDS_PER_TASK
+    if not 0 <= seed <= last:
+        raise DatasetError(
+            f"seed {seed}: expected 0 to {last}",
+            mend=f"scenes from seed {FIRST_EVALUATION_SEED} on are kept for evaluation",
+        )
+
+
+def _keep_settings(out: Path, settings: dict[str, object]) -> None:
+    file = out / SETTINGS_FILE
+    if file.is_file():
+        if json.loads(file.read_text(encoding="utf-8")) != settings:
+            raise DatasetError(
+                f"{out}: holds recordings made with another seed, noise or contract",
+                mend="give another folder, or delete this one",
+            )
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(settings) + "\n", encoding="utf-8")
+
+
+def _slots(out: Path, episodes: Mapping[str, int], *, seed: int, noise: bool) -> Iterator[_Slot]:
+    for index, kind in enumerate(TASKS):
+        for number in range(episodes.get(kind, 0)):
+            yield _Slot(
+                folder=out / kind / f"{kind}_{number:05d}",
+                kind=kind,
+                seed=seed + index * _SEEDS_PER_TASK + number,
+                noise=noise,
+            )
+
+
+def _run(slots: list[_Slot], *, contract: RobotContract, workers: int) -> Iterator[_SlotResult]:
+    if not slots:
+        return
+    pool = ProcessPoolExecutor(
+        min(workers, len(slots)),
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=_start_worker,
+        initargs=(contract,),
+    )
+    try:
+        for future in as_completed([pool.submit(_record_slot, slot) for slot in slots]):
+            yield future.result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+_worker: dict[str, object] = {}
+
+
+def _start_worker(contract: RobotContract) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _worker.update(contract=contract, sim=TabletopSim())
+
+
+def _record_slot(slot: _Slot) -> _SlotResult:
+    sim, contract = _worker["sim"], _worker["contract"]
+    assert isinstance(sim, TabletopSim)
+    assert isinstance(contract, RobotContract)
+    # A worker that was killed while writing leaves this behind.
+    shutil.rmtree(slot.folder.with_name(slot.folder.name + PARTIAL_SUFFIX), ignore_errors=True)
+    for attempt in range(_MAX_ATTEMPTS):
+        seed = slot.seed + attempt * _SEEDS_PER_ATTEMPT
+        task = demonstration_task(slot.kind, seed)
+        demonstration = record_demonstration(sim, task, seed, noise=slot.noise)
+        if demonstration.success:
+            write_demonstration(slot.folder, demonstration, contract=contract)
+            return _SlotResult(
+                kind=slot.kind,
+                kept=True,
+                attempts=attempt + 1,
+                frames=len(demonstration.stamp_ns),
+            )
+    return _SlotResult(kind=slot.kind, kept=False, attempts=_MAX_ATTEMPTS, frames=0)
+
+
+def _add(count: TaskCount, result: _SlotResult) -> TaskCount:
+    return dataclasses.replace(
+        count,
+        kept=count.kept + result.kept,
+        failed=count.failed + (not result.kept),
+        attempts=count.attempts + result.attempts,
+        frames=count.frames + result.frames,
+    )
