@@ -202,8 +202,8 @@ def decode_joint_state(
         )
     renamed = dict(contract.joint_states.names)
     by_name: dict[str, float] = {}
-    for name, position in zip(names, positions):
-        name = renamed.get(name, name)
+    for theirs, position in zip(names, positions):
+        name = renamed.get(theirs, theirs)
         if name in by_name:
             raise MessageError(f"{topic}: joint '{name}' is there twice")
         by_name[name] = float(position)

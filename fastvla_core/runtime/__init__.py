@@ -1,0 +1,1 @@
+"""Running a policy against the clock: inference beside the control loop, chunks into commands."""

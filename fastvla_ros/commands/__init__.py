@@ -1,0 +1,1 @@
+"""One module per command interface: a Command variant to the message or goal that carries it."""

@@ -1,0 +1,209 @@
+"""What the command guard decides, without ROS: which command passes, how far, and when to hold."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastvla_core.errors import CommandError
+from fastvla_core.robot.contract import RobotContract
+from fastvla_core.robot.limits import CommandLimiter
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuardedCommand:
+    """What may go to the robot.
+
+    Attributes:
+        positions, velocities: The arm's joints in the contract's order, float64 [J].
+        duration_s: Time to get there.
+        gripper: New opening of one finger [m]; None when it stays as it was sent last.
+    """
+
+    positions: NDArray[np.float64]
+    velocities: NDArray[np.float64]
+    duration_s: float
+    gripper: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuardReport:
+    """What `GuardStatus` says."""
+
+    latched: bool
+    reason: str
+    limited_joints: tuple[str, ...]
+    received: int
+    limited: int
+    dropped: int
+
+
+class CommandGuard:
+    """The last check before the robot. Times are monotonic nanoseconds, given by the caller.
+
+    A hold is the measured position of the arm. The gripper keeps its last target: at its measured
+    opening it would let go of what it holds.
+    """
+
+    def __init__(self, contract: RobotContract) -> None:
+        self._contract = contract
+        self._joints = len(contract.joints)
+        self._period_ns = round(1e9 / contract.control_rate_hz)
+        self._timeout_ns = round(contract.watchdog.timeout_s * 1e9)
+        self._fresh_ns = max(self._timeout_ns, round(contract.joint_states.max_age_s * 1e9))
+        self._limiter = CommandLimiter(contract)
+        self._measured: NDArray[np.float64] | None = None
+        self._measured_at_ns = 0
+        self._seen_at_ns: int | None = None
+        self._command_at_ns = 0
+        self._budget_ns = 0
+        self._moving = False
+        self._gripper: float | None = None
+        self._reason, self._latched = "", False
+        self._limited_joints: tuple[str, ...] = ()
+        self._received = self._limited = self._dropped = 0
+
+    def on_state(self, state: NDArray[np.floating], *, now_ns: int) -> None:
+        """Take the measured state, float [S], in the contract's order."""
+        self._measured, self._measured_at_ns = np.asarray(state, np.float64), now_ns
+
+    def on_command(
+        self, names: Sequence[str], positions: NDArray[np.floating], *, now_ns: int
+    ) -> GuardedCommand:
+        """Map one command by name, bound it, and take it as the sign that the sender lives.
+
+        Raises:
+            CommandError: wrong names, a value that is not finite, the emergency stop, or no
+                measured position; the whole command is dropped and counted.
+        """
+        self._received += 1
+        try:
+            result = self._pass(names, positions, now_ns=now_ns)
+        except CommandError:
+            self._dropped += 1
+            raise
+        return result
+
+    def drop(self) -> None:
+        """Count a command that could not even be read."""
+        self._received += 1
+        self._dropped += 1
+
+    def watchdog(self, *, now_ns: int) -> GuardedCommand | None:
+        """The hold that is due when commands stop, once; None otherwise."""
+        if not self._moving or now_ns - self._command_at_ns <= self._timeout_ns:
+            return None
+        return self._hold(f"no command for {self._contract.watchdog.timeout_s} s", now_ns=now_ns)
+
+    def stop(self, reason: str, *, now_ns: int) -> GuardedCommand | None:
+        """Latch the emergency stop: hold now, and drop every command until `reset_stop`."""
+        hold = self._hold(reason, now_ns=now_ns)
+        self._latched = True
+        return hold
+
+    def reset_stop(self, *, now_ns: int) -> None:
+        """Release the emergency stop.
+
+        Raises:
+            CommandError: commands still come in, so a goal is still active.
+        """
+        last = self._seen_at_ns
+        if self._latched and last is not None and now_ns - last <= self._timeout_ns:
+            raise CommandError(
+                "the stop stays: commands still come in",
+                mend="end the active goal first, then reset",
+            )
+        self._latched, self._reason = False, ""
+
+    def report(self) -> GuardReport:
+        """State and counters, for `GuardStatus`."""
+        return GuardReport(
+            latched=self._latched,
+            reason=self._reason,
+            limited_joints=self._limited_joints,
+            received=self._received,
+            limited=self._limited,
+            dropped=self._dropped,
+        )
+
+    def _pass(
+        self, names: Sequence[str], positions: NDArray[np.floating], *, now_ns: int
+    ) -> GuardedCommand:
+        target = self._in_order(names, positions)
+        self._seen_at_ns = now_ns
+        if self._latched:
+            raise CommandError(
+                f"the emergency stop holds ({self._reason})", mend="call ~/reset_stop"
+            )
+        if self._measured is None or now_ns - self._measured_at_ns > self._fresh_ns:
+            raise CommandError(
+                f"no fresh joint state on '{self._contract.joint_states.topic}'",
+                mend="without it no hold is possible; check the robot's driver",
+            )
+        if not self._moving:
+            self._limiter.reset(self._at_rest())
+            self._budget_ns = self._period_ns
+        else:
+            # Commands may bunch; together they get no more time than has gone by.
+            passed_ns = self._budget_ns + now_ns - self._command_at_ns
+            self._budget_ns = min(passed_ns, 3 * self._period_ns)
+        step_ns = max(min(self._period_ns, self._budget_ns), 1_000_000)
+        result = self._limiter.limit(target, dt_s=step_ns * 1e-9)
+        self._budget_ns = max(0, self._budget_ns - step_ns)
+        self._command_at_ns, self._moving, self._reason = now_ns, True, ""
+        if result.limited:
+            self._limited += 1
+            self._limited_joints = result.limited
+        return GuardedCommand(
+            positions=result.positions[: self._joints],
+            velocities=result.velocities[: self._joints],
+            duration_s=self._period_ns * 1e-9,
+            gripper=self._gripper_change(result.positions),
+        )
+
+    def _in_order(
+        self, names: Sequence[str], positions: NDArray[np.floating]
+    ) -> NDArray[np.float64]:
+        expected = self._contract.action_names
+        if sorted(names) != sorted(expected) or len(positions) != len(names):
+            raise CommandError(
+                f"command for {', '.join(names) or 'no joint'} ({len(positions)} values); this "
+                f"robot has {', '.join(expected)}",
+                mend="every command names every joint once, and the gripper",
+            )
+        order = [list(names).index(name) for name in expected]
+        target = np.asarray(positions, np.float64)[order]
+        bad = [name for name, value in zip(expected, target) if not np.isfinite(value)]
+        if bad:
+            raise CommandError(f"command for {', '.join(bad)} is not finite")
+        return target
+
+    def _at_rest(self) -> NDArray[np.float64]:
+        assert self._measured is not None
+        position = self._measured.copy()
+        if self._gripper is not None:
+            position[self._joints] = self._gripper
+        return position
+
+    def _gripper_change(self, positions: NDArray[np.float64]) -> float | None:
+        spec = self._contract.gripper
+        if spec is None:
+            return None
+        wanted = float(positions[self._joints])
+        if self._gripper is not None and abs(wanted - self._gripper) <= spec.dead_band:
+            return None
+        self._gripper = wanted
+        return wanted
+
+    def _hold(self, reason: str, *, now_ns: int) -> GuardedCommand | None:
+        self._moving, self._reason = False, reason
+        if self._measured is None or now_ns - self._measured_at_ns > self._fresh_ns:
+            return None
+        return GuardedCommand(
+            positions=self._measured[: self._joints].copy(),
+            velocities=np.zeros(self._joints),
+            duration_s=self._period_ns * 1e-9,
+        )

@@ -1,0 +1,295 @@
+"""One goal from acceptance to result: the state machine of the policy server, without ROS."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastvla_core.errors import PolicyError
+from fastvla_core.robot.align import StaleStreamError
+from fastvla_core.robot.buffers import JOINT_STATES
+from fastvla_core.robot.contract import RobotContract
+from fastvla_core.runtime.chunking import ChunkExecutor
+from fastvla_core.runtime.engine import InferenceWorker
+from fastvla_core.types import ActionChunk, JointTrajectoryCommand
+from fastvla_ros.bridge.streams import StreamBridge
+from fastvla_ros.nodes.goal_record import GoalRecord
+from fastvla_ros.nodes.goal_types import (
+    GoalCode,
+    GoalEnd,
+    GoalOptions,
+    GoalState,
+    Instant,
+    Outcome,
+    PathLatency,
+    Tick,
+)
+
+# Where several ends are asked for between two ticks, the first of these is reported.
+_URGENCY = (
+    GoalCode.SAFETY_STOP,
+    GoalCode.CANCELED,
+    GoalCode.DEACTIVATED,
+    GoalCode.PREEMPTED,
+    GoalCode.CONTROLLER_LOST,
+    GoalCode.UNKNOWN,
+    GoalCode.INVALID_ACTION,
+    GoalCode.INFERENCE_FAILED,
+    GoalCode.NONE,
+    GoalCode.STALE_SENSOR,
+    GoalCode.TIMEOUT,
+)
+_CLOCK_JUMP_NS = 100_000_000
+_ANY_TIME_NS = 2**63 - 1
+
+
+class GoalSession:
+    """Senses, infers and commands for one instruction; `tick` at the control rate drives it.
+
+    After a tick with `end` nothing is commanded any more. All methods may be called from any
+    thread.
+
+    Args:
+        task: The instruction.
+        worker: The policy's; shared by all goals, one at a time.
+        seed: Fixes the policy's sampling.
+        path: Takes the way of each chunk's observation to the robot, for the bench.
+    """
+
+    def __init__(
+        self,
+        task: str,
+        *,
+        contract: RobotContract,
+        bridge: StreamBridge,
+        worker: InferenceWorker,
+        options: GoalOptions,
+        now: Instant,
+        seed: int = 0,
+        path: deque[PathLatency] | None = None,
+    ) -> None:
+        self.task, self.options = task, options
+        self._contract, self._bridge, self._worker = contract, bridge, worker
+        self._executor = ChunkExecutor(contract, speed_scale=options.speed_scale)
+        self._period_ns = round(1e9 / contract.control_rate_hz)
+        path = deque[PathLatency](maxlen=1) if path is None else path
+        self._record = GoalRecord(now=now, period_ns=self._period_ns, path=path)
+        self._lock = threading.RLock()
+        self._requests: dict[GoalCode, tuple[str, Outcome]] = {}
+        self._end: GoalEnd | None = None
+        self._state = GoalState.WAITING_SENSORS
+        self._blocked: StaleStreamError | None = None
+        self._blocked_since_ns: int | None = None
+        self._jumps, self._last_ros_ns = bridge.buffers.clock_jumps, now.ros_ns
+        self._due_ns: int | None = None
+        self._submitted_ns: int | None = None
+        self._hold_due = False
+        self._last_command: NDArray[np.float64] | None = None
+        bridge.start_fresh()
+        worker.restart(seed)
+
+    def request_end(
+        self, code: GoalCode, message: str, *, outcome: Outcome = Outcome.UNKNOWN
+    ) -> bool:
+        """End at the next tick; False when the goal has already ended."""
+        with self._lock:
+            if self._end is not None:
+                return False
+            self._requests.setdefault(code, (message, outcome))
+            return True
+
+    def on_limited(self, count: int) -> None:
+        """Take how many commands of this goal the guard has limited so far."""
+        self._record.limited = count
+
+    def on_data(self, now: Instant) -> None:
+        """Start an inference at once when new data made it due, rather than at the next tick."""
+        with self._lock:
+            if self._end is not None or self._requests or self._blocked is not None:
+                return
+            try:
+                self._infer_if_due(now)
+            except StaleStreamError:
+                return  # the next tick meets it again and acts on it
+
+    def on_published(self, *, steady_ns: int) -> None:
+        """Take that the command of the last tick went out."""
+        self._record.on_published(steady_ns=steady_ns)
+
+    def tick(self, now: Instant) -> Tick:
+        """Advance by one control period and say what to publish."""
+        with self._lock:
+            if self._end is not None:
+                return Tick()
+            self._record.on_tick(now)
+            self._watch_clock(now)
+            chunk = self._take_result(now)
+            self._look(now)
+            if self._record.elapsed_s(now) > self.options.timeout_s:
+                self.request_end(GoalCode.TIMEOUT, f"not done within {self.options.timeout_s:g} s")
+            if self._requests:
+                return self._finish(now, chunk)
+            command = self._command(now)
+            if command is not None:
+                self._last_command = command.positions
+            return Tick(
+                chunk=chunk,
+                command=command,
+                feedback=self._record.feedback(
+                    now,
+                    state=self._state,
+                    queue_depth=self._executor.steps_left(now.ros_ns),
+                    blocking=self._blocked.stream if self._blocked else "",
+                    news=chunk is not None,
+                ),
+            )
+
+    # -- sensing -------------------------------------------------------------------------------
+
+    def _watch_clock(self, now: Instant) -> None:
+        jumps = self._bridge.buffers.clock_jumps
+        if jumps != self._jumps or now.ros_ns < self._last_ros_ns - _CLOCK_JUMP_NS:
+            self._bridge.start_fresh()
+            self._hold()
+            self._due_ns = None
+        self._jumps, self._last_ros_ns = jumps, now.ros_ns
+
+    def _look(self, now: Instant) -> None:
+        try:
+            self._bridge.check(now_ns=now.ros_ns)
+            self._infer_if_due(now)
+        except StaleStreamError as error:
+            self._blocked = error
+        else:
+            self._blocked = self._blocked_since_ns = None
+            return
+        if self._blocked_since_ns is None:
+            self._blocked_since_ns = now.steady_ns
+        self._hold()
+        if now.steady_ns - self._blocked_since_ns > self.options.sensor_timeout_s * 1e9:
+            self.request_end(GoalCode.STALE_SENSOR, str(self._blocked))
+
+    def _hold(self) -> None:
+        self._worker.discard()
+        self._submitted_ns = None
+        self._executor.reset()
+        self._hold_due |= self._state is GoalState.EXECUTING
+        if self._state is not GoalState.WAITING_SENSORS:
+            self._state = GoalState.HOLDING
+
+    # -- inferring -----------------------------------------------------------------------------
+
+    def _infer_if_due(self, now: Instant) -> None:
+        if self._submitted_ns is not None or self._worker.busy:
+            return
+        observation = self._bridge.observe(self.task)
+        if self._due_ns is not None and observation.stamp_ns < self._due_ns:
+            return
+        if self._worker.submit(observation):
+            self._record.observation = observation
+            self._submitted_ns = now.steady_ns
+            if self._state is GoalState.WAITING_SENSORS:
+                self._state = GoalState.INFERRING
+
+    def _take_result(self, now: Instant) -> ActionChunk | None:
+        result = self._worker.poll()
+        if result is None:
+            self._watch_inference(now)
+            return None
+        self._submitted_ns = None
+        arrived_ns = self._bridge.arrival_ns(result.observation)
+        self._record.on_inference(result, arrived_ns=arrived_ns)
+        try:
+            if result.error is not None:
+                raise result.error
+            assert result.chunk is not None
+            self._play(result.chunk, now)
+        except PolicyError as error:
+            self.request_end(GoalCode.INVALID_ACTION, str(error))
+            return None
+        # Any other error of the policy ends the goal in words too, never the control loop.
+        except Exception as error:
+            self.request_end(GoalCode.INFERENCE_FAILED, f"{type(error).__name__}: {error}")
+            return None
+        return result.chunk
+
+    def _watch_inference(self, now: Instant) -> None:
+        if self._submitted_ns is None:
+            return
+        waited_s = (now.steady_ns - self._submitted_ns) * 1e-9
+        if waited_s > self.options.inference_timeout_s:
+            self.request_end(
+                GoalCode.INFERENCE_FAILED, f"the policy has not answered for {waited_s:.1f} s"
+            )
+
+    def _play(self, chunk: ActionChunk, now: Instant) -> None:
+        if self._state is not GoalState.EXECUTING:
+            self._executor.reset(self._rest(), now_ns=now.ros_ns)
+        self._executor.submit(chunk)
+        self._state, self._hold_due = GoalState.EXECUTING, False
+        step_ns = chunk.dt_s / self.options.speed_scale * 1e9
+        self._due_ns = chunk.stamp_ns + round(self.options.execute_steps * step_ns)
+
+    # -- commanding ----------------------------------------------------------------------------
+
+    def _command(self, now: Instant) -> JointTrajectoryCommand | None:
+        if self.options.dry_run:
+            return None
+        if self._hold_due:
+            return self._hold_command(now)
+        # Reached one period from now, so it is the setpoint of that time.
+        setpoint = self._executor.sample(now.ros_ns + self._period_ns)
+        if setpoint is None:
+            return None
+        return self._point(now, setpoint.positions, setpoint.velocities)
+
+    def _hold_command(self, now: Instant) -> JointTrajectoryCommand | None:
+        """Stay at the measured position; None when nothing moved or no joint state is fresh."""
+        self._hold_due = False
+        newest_ns = self._bridge.buffers.newest_ns(JOINT_STATES)
+        limit_ns = self._contract.joint_states.max_age_s * 1e9
+        rest = self._rest()
+        if newest_ns is None or now.ros_ns - newest_ns > limit_ns or rest is None:
+            return None
+        return None if self._last_command is None else self._point(now, rest, np.zeros_like(rest))
+
+    def _rest(self) -> NDArray[np.float64] | None:
+        """The measured arm, with the gripper's last target: measured, it would lose its grip."""
+        sample = self._bridge.buffers.hold(JOINT_STATES, at_ns=_ANY_TIME_NS)
+        if sample is None:
+            return None
+        rest = np.asarray(sample.value, np.float64).copy()
+        if self._last_command is not None:
+            arm = len(self._contract.joints)
+            rest[arm:] = self._last_command[arm:]
+        return rest
+
+    def _point(
+        self, now: Instant, positions: NDArray[np.float64], velocities: NDArray[np.float64]
+    ) -> JointTrajectoryCommand:
+        return JointTrajectoryCommand(
+            stamp_ns=now.ros_ns,
+            names=self._contract.action_names,
+            positions=positions,
+            velocities=velocities,
+            duration_s=self._period_ns * 1e-9,
+        )
+
+    def _finish(self, now: Instant, chunk: ActionChunk | None) -> Tick:
+        code = next(code for code in _URGENCY if code in self._requests)
+        message, outcome = self._requests[code]
+        moving = self._hold_due or self._state is GoalState.EXECUTING
+        command = self._hold_command(now) if moving and not self.options.dry_run else None
+        self._worker.discard()
+        self._executor.reset()
+        self._state = GoalState.STOPPING
+        self._end = self._record.end(
+            now, code=code, message=message, outcome=outcome, last_command=command is not None
+        )
+        feedback = self._record.feedback(
+            now, state=self._state, queue_depth=0, blocking="", news=True
+        )
+        return Tick(chunk=chunk, command=command, feedback=feedback, end=self._end)
