@@ -234,10 +234,14 @@ def _topic_metadata(topic: str, type_name: str) -> dict[str, Any]:
     }
 
 
+_SAFE_DUMPER: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+
+
+class _Dumper(_SAFE_DUMPER):
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
 def _dump_yaml(data: dict[str, Any]) -> str:
     # One line per value and no anchors: rosbag2 parses this with yaml-cpp.
-    class Dumper(yaml.SafeDumper):
-        def ignore_aliases(self, data: Any) -> bool:
-            return True
-
-    return yaml.dump(data, Dumper=Dumper, sort_keys=False, width=2**31, default_flow_style=False)
+    return yaml.dump(data, Dumper=_Dumper, sort_keys=False, width=1 << 20, default_flow_style=False)

@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
     with CountBar("episodes") as bar:
         counts = record_expert_episodes(
             args.out,
-            episodes={kind: args.episodes for kind in kinds},
+            episodes=dict.fromkeys(kinds, int(args.episodes)),
             seed=args.seed,
             contract=contract,
             workers=args.workers,
