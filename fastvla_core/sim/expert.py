@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastvla_core.sim.kinematics import solve_gripper_down, tool_yaw
-from fastvla_core.sim.layout import CUBE_HALF_M, free_push_sides
+from fastvla_core.sim.layout import BOWL_RADIUS_M, CUBE_HALF_M, free_push_sides
 from fastvla_core.sim.monitor import REACH_ABOVE_M
 from fastvla_core.sim.sim import OPEN_M, SceneObject, TabletopSim
 from fastvla_core.sim.tasks import COLOURS, Task, TaskKind
@@ -28,6 +28,7 @@ _PUSH_HEIGHT_M = 0.022
 _SLOW_M = 0.03
 _FAST_M = 0.04
 _TURN_RAD = 0.25
+_FINGER_M = 0.047
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +50,7 @@ class Scene:
     gap: float
     cube: SceneObject
     others: tuple[SceneObject, ...]
+    bowl: NDArray[np.float64]
     goal: NDArray[np.float64]
 
     @property
@@ -58,15 +60,29 @@ class Scene:
 
     @property
     def turn_to_cube(self) -> float:
-        """Smallest turn [rad] that aligns the fingers with two faces of the cube."""
+        """Turn [rad] that aligns the fingers with two faces of the cube: the smallest that fits."""
         # Any face may lie on the table: the edge that is most level shows the heading.
         level = int(np.argmin(np.abs(self.cube.rotation[2])))
         heading = np.arctan2(self.cube.rotation[1, level], self.cube.rotation[0, level])
-        return float((heading - self.yaw + np.pi / 4) % (np.pi / 2) - np.pi / 4)
+        turn = float((heading - self.yaw + np.pi / 4) % (np.pi / 2) - np.pi / 4)
+        other = turn - np.copysign(np.pi / 2, turn)
+        return other if self._is_blocked(turn) and not self._is_blocked(other) else turn
+
+    def _is_blocked(self, turn: float) -> bool:
+        """Whether an open finger would come down on another cube or on the bowl."""
+        angle = self.yaw + turn
+        jaws = _FINGER_M * np.array([-np.sin(angle), np.cos(angle)])
+        cube = self.cube.position[:2]
+        fingers = np.array([cube + jaws, cube - jaws])
+        obstacles = [(other.position[:2], 0.036) for other in self.others]
+        return any(
+            np.linalg.norm(fingers - centre, axis=1).min() < clearance
+            for centre, clearance in [*obstacles, (self.bowl[:2], BOWL_RADIUS_M + 0.015)]
+        )
 
     @property
     def is_centred(self) -> bool:
-        """Whether the cube is straight below the fingers; closing them centres it along the jaws."""
+        """Whether the cube is straight below the fingers, which centre it along the jaws."""
         jaws = np.array([-np.sin(self.yaw), np.cos(self.yaw)])
         along = float(jaws @ self.to_cube[:2])
         across = float(np.hypot(*(self.to_cube[:2] - along * jaws)))
@@ -110,6 +126,7 @@ def _look(sim: TabletopSim, task: Task) -> Scene:
         gap=sim.finger_gap,
         cube=sim.cube(task.target),
         others=tuple(sim.cube(colour) for colour in COLOURS if colour != task.target),
+        bowl=sim.bowl.position,
         goal=goal.position,
     )
 
@@ -141,6 +158,9 @@ def _grasp(scene: Scene) -> Waypoint:
     opening, speed = OPEN_M, _SLOW_M
     if centred and abs(height) < 0.012 and (aligned or scene.gap < 0.026):
         position, opening = _at(cube, tcp[2]), CLOSED_M
+    elif distance < 0.05 and 0.018 < height < 0.045 and scene.gap < 0.03:
+        # Fingers that rest on top of a cube cannot open while they are pressed against it.
+        position = _at(tcp, tcp[2] + 0.03)
     elif centred and (aligned or height < 0.03):
         position = cube
     elif distance < 0.03:
@@ -242,7 +262,7 @@ def _push_side(scene: Scene, *, committed: bool) -> int:
     free = free_push_sides(
         scene.cube.position[:2],
         others=np.array([other.position[:2] for other in scene.others]),
-        bowl=scene.goal[:2],
+        bowl=scene.bowl[:2],
     )
     return here if here in free or not free else free[0]
 
