@@ -2,13 +2,13 @@
 
 from dataclasses import fields
 
+from launch.actions import DeclareLaunchArgument, EmitEvent, OpaqueFunction
+from launch.events import Shutdown
+from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
 from fastvla_ros.bringup_description import ARGUMENTS, BringupOptions, describe
 from launch import LaunchContext, LaunchDescription
-from launch.actions import DeclareLaunchArgument, EmitEvent, OpaqueFunction
-from launch.events import Shutdown
-from launch.substitutions import LaunchConfiguration
 
 
 def start_nodes(context: LaunchContext) -> list[Node]:
@@ -48,8 +48,11 @@ def generate_launch_description() -> LaunchDescription:
     defaults = {field.name: field.default for field in fields(BringupOptions)}
     arguments = [
         DeclareLaunchArgument(
-            name, default_value=str(defaults[name]).lower()
-            if isinstance(defaults[name], bool) else str(defaults[name]), description=text,
+            name,
+            default_value=str(defaults[name]).lower()
+            if isinstance(defaults[name], bool)
+            else str(defaults[name]),
+            description=text,
         )
         for name, text in ARGUMENTS.items()
     ]

@@ -12,6 +12,8 @@ from fastvla_ros.demo.history import History
 _MEASURED, _COMMANDED, _LATENCY = "#1f5fa8", "#e8772e", "#3b7a57"
 _OUTCOME_COLOURS = {"success": "#2e8b57", "failure": "#c0392b"}
 _COLUMNS = 2
+# A joint that stands still must not look as if it trembled.
+_LEAST_SPAN = {"rad": 0.1, "m": 0.01}
 
 
 def plot_history(history: History, path: Path) -> None:
@@ -54,8 +56,16 @@ def _plot_joint(axis: Any, history: History, column: int, name: str) -> None:
             axis.plot(times_s, values[:, column], style, color=colour, lw=width, label=label)
     unit = "m" if name == history.names[-1] and "gripper" in name else "rad"
     axis.set_ylabel(f"{name} [{unit}]")
+    _widen(axis, at_least=_LEAST_SPAN[unit])
     axis.grid(alpha=0.25)
     axis.margins(x=0.01)
+
+
+def _widen(axis: Any, *, at_least: float) -> None:
+    low, high = axis.get_ylim()
+    if high - low < at_least:
+        middle = (low + high) / 2
+        axis.set_ylim(middle - at_least / 2, middle + at_least / 2)
 
 
 def _plot_latency(axis: Any, history: History) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from typing import Any
 
 import numpy as np
@@ -42,7 +41,7 @@ class DemoRecorder:
         self._start_ns = self._clock.now().nanoseconds
         self._caption = Caption(title="getting ready")
         self._images: dict[str, NDArray[np.uint8]] = {}
-        self._lock = threading.Lock()
+        self._last_inference_s = 0.0
         group = MutuallyExclusiveCallbackGroup()
         for camera in contract.cameras:
             node.create_subscription(
@@ -74,8 +73,6 @@ class DemoRecorder:
         if progress.inference_s > 0 and progress.inference_s != self._last_inference_s:
             self._last_inference_s = progress.inference_s
             self.history.inference.add(self.now_s(), np.array([progress.inference_s]))
-
-    _last_inference_s = 0.0
 
     def end(self, report: GoalReport, *, begin_s: float) -> None:
         """A goal is over: its outcome stands in the video until the next one."""

@@ -72,6 +72,7 @@ class GripperServer:
 
     def _execute(self, goal_handle: Any) -> Any:
         wanted = self._messages.wanted(goal_handle.request)
+        assert wanted is not None, "such goals are rejected"
         with self._lock:
             self._latest += 1
             mine = self._latest
@@ -121,9 +122,7 @@ def _interface(spec: GripperSpec) -> _Interface:
     from sensor_msgs.msg import JointState
 
     def joint_result(state: GripperState, *, arrived: bool, stalled: bool) -> Any:
-        joint = JointState(
-            name=[spec.name], position=[state.position], velocity=[state.velocity]
-        )
+        joint = JointState(name=[spec.name], position=[state.position], velocity=[state.velocity])
         return ParallelGripperCommand.Result(state=joint, stalled=stalled, reached_goal=arrived)
 
     return _Interface(

@@ -212,9 +212,7 @@ class SimLoop:
         self._sim.step(target, duration_s=self._tick_ns / 1e9)
         self._stamp_ns = self._epoch_ns + self._sim.time_ns
         self._listener.on_clock(self._stamp_ns)
-        self._listener.on_joints(
-            self._stamp_ns, self._sim.state(), self._sim.joint_velocities()
-        )
+        self._listener.on_joints(self._stamp_ns, self._sim.state(), self._sim.joint_velocities())
         for camera, rate_hz in self._rates.cameras_hz.items():
             if self._stamp_ns >= self._due_ns[camera]:
                 period_ns = round(1e9 / rate_hz)

@@ -7,8 +7,6 @@ from typing import Any
 
 import numpy as np
 from builtin_interfaces.msg import Time
-from fastvla_msgs.msg import TaskOutcome
-from fastvla_msgs.srv import ResetScene
 from numpy.typing import NDArray
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.node import Node
@@ -21,6 +19,8 @@ from trajectory_msgs.msg import JointTrajectory
 from fastvla_core.errors import CommandError, FastVLAError, RosError
 from fastvla_core.robot.contract_file import load_contract
 from fastvla_core.sim import TabletopSim
+from fastvla_msgs.msg import TaskOutcome
+from fastvla_msgs.srv import ResetScene
 from fastvla_ros.bridge.images import rgb_to_image
 from fastvla_ros.nodes.sim_robot_gripper import GripperServer, GripperState
 from fastvla_ros.nodes.sim_robot_loop import SimLoop, SimRates, Verdict, check_contract

@@ -47,8 +47,8 @@ def run(args: argparse.Namespace, *, ros_args: Sequence[str] = ()) -> int:
         print("--timeout and --wait are seconds, at least 0", file=sys.stderr)
         return EXIT_USAGE
     ensure_ros()
+    from fastvla_ros.bringup_spin import spinning_node
     from fastvla_ros.nodes.task_client import NoServerError, TaskClient
-    from fastvla_ros.spinning import spinning_node
 
     line = ProgressLine(enabled=not args.json)
     with spinning_node("task_cli", namespace=args.namespace, ros_args=ros_args) as node:

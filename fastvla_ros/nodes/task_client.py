@@ -9,11 +9,11 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from action_msgs.msg import GoalStatus
-from fastvla_msgs.action import ExecuteTask
 from rclpy.action import ActionClient
 from rclpy.node import Node
 
 from fastvla_core.errors import RosError
+from fastvla_msgs.action import ExecuteTask
 
 ACTION_NAME = "policy_server/execute_task"
 
@@ -109,11 +109,13 @@ class TaskClient:
         timeout_s: float = 0.0,
         on_progress: Callable[[Progress], None] | None = None,
         server_timeout_s: float = 5.0,
+        watch: Callable[[], None] | None = None,
     ) -> GoalReport:
         """Run one goal to its end; KeyboardInterrupt cancels it and waits for the result.
 
         Args:
             timeout_s: Deadline of the goal; 0 uses the server's parameter.
+            watch: Called while waiting; what it raises ends the waiting.
 
         Raises:
             NoServerError: the action is not served, or the server does not answer.
@@ -128,6 +130,7 @@ class TaskClient:
         handle = self._answer(
             self._client.send_goal_async(goal, feedback_callback=feedback),
             timeout_s=server_timeout_s,
+            watch=watch,
         )
         if not handle.accepted:
             return GoalReport(
@@ -140,18 +143,22 @@ class TaskClient:
             )
         result = handle.get_result_async()
         try:
-            answer = self._answer(result, timeout_s=None)
+            answer = self._answer(result, timeout_s=None, watch=watch)
         except KeyboardInterrupt:
             handle.cancel_goal_async()
-            answer = self._answer(result, timeout_s=server_timeout_s)
+            answer = self._answer(result, timeout_s=server_timeout_s, watch=watch)
         return _report(task, answer)
 
-    def _answer(self, future: Any, *, timeout_s: float | None) -> Any:
+    def _answer(
+        self, future: Any, *, timeout_s: float | None, watch: Callable[[], None] | None
+    ) -> Any:
         done = threading.Event()
         future.add_done_callback(lambda _future: done.set())
         begin = asked = time.monotonic()
         # Short waits, so that Ctrl-C is served and a server that died is noticed.
         while not done.wait(0.05):
+            if watch is not None:
+                watch()
             now = time.monotonic()
             lost = now - asked > 1.0 and not self._client.server_is_ready()
             if lost or (timeout_s is not None and now - begin > timeout_s):

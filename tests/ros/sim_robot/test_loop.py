@@ -129,9 +129,7 @@ def test_the_robot_follows_its_commands():
     rig.run(0.1)
     wanted = rig.sim.state()
     wanted[0] += 0.3
-    rig.loop.drive.move(
-        ["joint1"], [float(wanted[0])], now_ns=rig.loop.stamp_ns(), duration_s=0.2
-    )
+    rig.loop.drive.move(["joint1"], [float(wanted[0])], now_ns=rig.loop.stamp_ns(), duration_s=0.2)
     rig.run(1.0)
     np.testing.assert_allclose(rig.listener.positions, wanted, atol=0.01)
 

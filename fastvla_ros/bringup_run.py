@@ -1,0 +1,158 @@
+"""Starts a description of nodes without `ros2 launch`, and stops them together."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from fastvla_core.errors import RosError
+from fastvla_ros.bringup_description import (
+    BringupOptions,
+    NodeSpec,
+    describe,
+    ros_arguments,
+    separate,
+    shared,
+)
+from fastvla_ros.bringup_spin import SharedProcess
+
+_STOP_TIMEOUT_S = 5.0
+_WATCH_PERIOD_S = 0.2
+
+
+class NodeProcess:
+    """A node in a process of its own; a context manager that stops it."""
+
+    def __init__(self, spec: NodeSpec, *, options: BringupOptions) -> None:
+        self.name = spec.name
+        entry = f"import sys; from {_entry_module(spec)} import main; sys.exit(main())"
+        command = [sys.executable, "-c", entry, *_arguments(spec, options)]
+        # A group of its own: Ctrl-C reaches this process alone, which then stops the guard last.
+        self._process = subprocess.Popen(command, start_new_session=True, env=_environment())
+
+    def __enter__(self) -> NodeProcess:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        return self._process.pid
+
+    def check(self) -> None:
+        """See that the process lives.
+
+        Raises:
+            RosError: it has ended.
+        """
+        status = self._process.poll()
+        if status is not None:
+            how = f"signal {-status}" if status < 0 else f"exit status {status}"
+            raise RosError(
+                f"node '{self.name}' ended unexpectedly ({how}); everything was stopped",
+                mend="its last messages above say why; nothing is restarted by itself",
+            )
+
+    def stop(self) -> None:
+        """Interrupt the process, and kill it when it does not end."""
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGINT)
+            try:
+                self._process.wait(_STOP_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+        self._process.wait()
+
+
+class Bringup:
+    """A running description of nodes.
+
+    Attributes:
+        process: The nodes that share this process.
+        nodes: These nodes, by name.
+    """
+
+    def __init__(self, process: SharedProcess, children: Sequence[NodeProcess]) -> None:
+        self.process = process
+        self.nodes: dict[str, Any] = {}
+        self._children = children
+
+    def check(self) -> None:
+        """See that everything runs.
+
+        Raises:
+            RosError: a process ended, or the executor of this one did.
+        """
+        for child in self._children:
+            child.check()
+        if self.process.failure is not None:
+            raise RosError(
+                f"a node failed: {type(self.process.failure).__name__}: {self.process.failure}",
+                mend="everything was stopped; this is a defect, please report it",
+            ) from self.process.failure
+
+    def wait(self, *, until: Callable[[], bool]) -> None:
+        """Watch over the nodes until `until` says so.
+
+        Raises:
+            RosError: as `check`.
+        """
+        while not until():
+            self.check()
+            time.sleep(_WATCH_PERIOD_S)
+
+
+@contextlib.contextmanager
+def running(options: BringupOptions, **node_options: Any) -> Iterator[Bringup]:
+    """Bring every node up, and stop them together at the end of the block.
+
+    Args:
+        node_options: Further arguments of a node's class, as a mapping under the node's name.
+
+    Raises:
+        FastVLAError: a node could not be made.
+    """
+    specs = describe(options)
+    with contextlib.ExitStack() as stack:
+        # The guard outlives the others, so that it still holds the robot when they are gone.
+        children = [
+            stack.enter_context(NodeProcess(spec, options=options)) for spec in separate(specs)
+        ]
+        bringup = Bringup(stack.enter_context(SharedProcess()), children)
+        for spec in shared(specs):
+            bringup.nodes[spec.name] = bringup.process.start(
+                spec,
+                namespace=options.namespace,
+                params_file=options.params_file,
+                log_level=options.log_level,
+                **node_options.get(spec.name, {}),
+            )
+            bringup.check()
+        yield bringup
+
+
+def _entry_module(spec: NodeSpec) -> str:
+    return f"fastvla_ros.nodes.{spec.executable}"
+
+
+def _arguments(spec: NodeSpec, options: BringupOptions) -> list[str]:
+    return ros_arguments(
+        spec,
+        namespace=options.namespace,
+        params_file=options.params_file,
+        log_level=options.log_level,
+    )
+
+
+def _environment() -> dict[str, str]:
+    # The child finds the same installation, wherever this process was started from.
+    path = os.pathsep.join(entry for entry in sys.path if entry)
+    return {**os.environ, "PYTHONPATH": path}

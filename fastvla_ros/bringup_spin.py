@@ -1,0 +1,106 @@
+"""Nodes that share this process: made from their description, spun by one executor."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import threading
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from fastvla_ros.bringup_description import NodeSpec, ros_arguments
+from fastvla_ros.runtime import ensure_ros
+
+# Blocking callbacks (goals, gripper moves) must never starve timers and sensors.
+EXECUTOR_THREADS = 8
+
+
+class SharedProcess:
+    """One executor in a background thread for the nodes of this process; a context manager.
+
+    Attributes:
+        failure: What ended the executor against its will, or None.
+    """
+
+    def __init__(self, *, domain_id: int | None = None) -> None:
+        self._domain_id = domain_id
+        self._nodes: list[Any] = []
+        self.failure: BaseException | None = None
+
+    def __enter__(self) -> SharedProcess:
+        ensure_ros()
+        import rclpy
+        from rclpy.executors import MultiThreadedExecutor
+        from rclpy.signals import SignalHandlerOptions
+
+        # Ctrl-C must reach the goal that runs before it takes the graph down.
+        rclpy.init(
+            args=[], domain_id=self._domain_id, signal_handler_options=SignalHandlerOptions.NO
+        )
+        self._rclpy = rclpy
+        self._executor = MultiThreadedExecutor(num_threads=EXECUTOR_THREADS)
+        self._thread = threading.Thread(target=self._spin, name="executor", daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # In reverse: what came up last depends on what came up first.
+        for node in reversed(self._nodes):
+            node.destroy_node()
+        self._executor.shutdown(timeout_sec=5.0)
+        self._rclpy.try_shutdown()
+        self._thread.join(timeout=5.0)
+
+    def add(self, node: Any) -> Any:
+        """Spin a node; it is destroyed with the process."""
+        self._nodes.append(node)
+        self._executor.add_node(node)
+        return node
+
+    def start(
+        self,
+        spec: NodeSpec,
+        *,
+        namespace: str = "",
+        params_file: str = "",
+        log_level: str = "",
+        **options: Any,
+    ) -> Any:
+        """Make the node of a description and spin it.
+
+        Args:
+            options: Further arguments of the node's class.
+        """
+        node_class = getattr(importlib.import_module(spec.module), spec.class_name)
+        arguments = ros_arguments(
+            spec, namespace=namespace, params_file=params_file, log_level=log_level
+        )
+        return self.add(node_class(cli_args=arguments, use_global_arguments=False, **options))
+
+    def _spin(self) -> None:
+        from rclpy.executors import ExternalShutdownException
+
+        try:
+            self._executor.spin()
+        except ExternalShutdownException:
+            return
+        # The main thread looks at it and ends the program with a message.
+        except BaseException as error:
+            self.failure = error
+
+
+@contextlib.contextmanager
+def spinning_node(name: str, *, namespace: str = "", ros_args: Sequence[str] = ()) -> Iterator[Any]:
+    """A plain node that is spun in the background while the block runs."""
+    with SharedProcess() as process:
+        from rclpy.node import Node
+
+        yield process.add(
+            Node(
+                name,
+                namespace=namespace or None,
+                cli_args=list(ros_args),
+                use_global_arguments=False,
+                start_parameter_services=False,
+            )
+        )

@@ -1,0 +1,75 @@
+"""`fastvla bringup`: start the nodes without `ros2 launch`."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from dataclasses import fields
+from typing import Any
+
+from fastvla_ros.bringup_description import ARGUMENTS, BringupOptions
+
+HELP = (
+    "Start the policy server, the command guard and (unless --sim false) the simulated robot, as "
+    "`ros2 launch fastvla bringup.launch.py` would. Runs until Ctrl-C or SIGTERM; when a node "
+    "ends, everything is stopped and the exit status is 1."
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `fastvla bringup`: those of the launch file."""
+    for field in fields(BringupOptions):
+        parser.add_argument(
+            f"--{field.name.replace('_', '-')}",
+            default=field.default,
+            type=_truth if isinstance(field.default, bool) else type(field.default),
+            metavar="true|false" if isinstance(field.default, bool) else field.name.upper(),
+            help=f"{ARGUMENTS[field.name]} (default: {_shown(field.default)})",
+        )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Start the nodes and watch over them until a signal comes."""
+    from fastvla_ros.bringup_run import running
+
+    stop: list[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda received, _frame: stop.append(received))
+    options = BringupOptions(**{f.name: getattr(args, f.name) for f in fields(BringupOptions)})
+    check_options(options)
+    with running(options) as bringup:
+        print("running; Ctrl-C stops everything", file=sys.stderr)
+        bringup.wait(until=lambda: bool(stop))
+        print("stopping", file=sys.stderr)
+    return 0
+
+
+def check_options(options: BringupOptions) -> None:
+    """Refuse what can be seen to be wrong before any node is started.
+
+    Raises:
+        FastVLAError: the contract, the checkpoint or the quantisation is not usable.
+    """
+    from fastvla_core.errors import FastVLAError
+    from fastvla_core.models.hub import find_checkpoint
+    from fastvla_core.robot.contract_file import load_contract
+
+    load_contract(options.contract)
+    if options.quantization not in ("nf4", "int8", "none"):
+        raise FastVLAError(
+            f"quantization is '{options.quantization}'", mend="one of nf4, int8, none"
+        )
+    find_checkpoint(options.checkpoint)
+
+
+def _truth(text: str) -> bool:
+    if text.lower() in ("true", "1", "yes", "on"):
+        return True
+    if text.lower() in ("false", "0", "no", "off"):
+        return False
+    raise argparse.ArgumentTypeError(f"'{text}' is neither true nor false")
+
+
+def _shown(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value) or "none"
