@@ -150,16 +150,17 @@ def _convert_one(job: _Job) -> tuple[CacheEntry, EpisodeSteps | None]:
                 bag, contract=job.contract, rate_hz=job.rate_hz, instruction=job.instruction
             )
     except FastVLAError as error:
-        return dataclasses.replace(entry, skipped=str(error)), None
+        return dataclasses.replace(entry, skipped=str(error), failed=True), None
     except Exception as error:  # one recording must not end the conversion of the others
         reason = f"{job.source}: {type(error).__name__}: {error}"
-        return dataclasses.replace(entry, skipped=reason), None
+        return dataclasses.replace(entry, skipped=reason, failed=True), None
     entry = dataclasses.replace(
         entry,
         frames=len(steps),
         instruction=steps.instruction,
         outcome=steps.outcome,
         dropped=dict(steps.dropped),
+        bad_messages=dict(steps.bad_messages),
     )
     return entry, steps
 

@@ -54,7 +54,7 @@ def columns(contract: RobotContract) -> dict[str, Column]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CacheEntry:
-    """One source bag: what it gave, or why it gave nothing (`skipped`)."""
+    """One source bag: what it gave, or why it gave nothing (`skipped`); `failed` if not by choice."""
 
     source: str
     size: int
@@ -64,7 +64,9 @@ class CacheEntry:
     instruction: str = ""
     outcome: str | None = None
     dropped: Mapping[str, int] | None = None
+    bad_messages: Mapping[str, int] | None = None
     skipped: str = ""
+    failed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

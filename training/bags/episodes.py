@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastvla_core.errors import BagError, FastVLAError
+from fastvla_core.errors import BagError, MessageError
 from fastvla_core.robot.align import StaleStreamError, observe, required_streams
 from fastvla_core.robot.buffers import JOINT_STATES, StreamBuffers
 from fastvla_core.robot.contract import CameraSpec, RobotContract
@@ -47,6 +47,7 @@ class EpisodeSteps:
         state: float32 [T, S].
         label: float32 [T, A], the command target at `stamp_ns` plus one step.
         dropped: Reason to number of steps that were left out.
+        bad_messages: Topic to number of messages that broke a rule; live, they are dropped too.
     """
 
     instruction: str
@@ -58,6 +59,7 @@ class EpisodeSteps:
     state: NDArray[np.float32]
     label: NDArray[np.float32]
     dropped: Mapping[str, int]
+    bad_messages: Mapping[str, int]
 
     def __len__(self) -> int:
         return len(self.stamp_ns)
@@ -76,8 +78,8 @@ def episode_steps(
         instruction: Replaces the recorded one; needed when the recording has none.
 
     Raises:
-        BagError: a stream is missing, a message breaks its own rules or the contract, or no
-            step is complete; names the recording, the stream and the mend.
+        BagError: a stream is missing, or no step is complete; names the recording, the stream
+            and the mend.
     """
     task = instruction if instruction is not None else bag.instruction
     if not task or not task.strip():
@@ -86,13 +88,8 @@ def episode_steps(
             mend="give it with `--instruction`, or record with `fastvla record --task TEXT`",
         )
     _check_contract(bag, contract)
-    try:
-        stepper = _Stepper(bag, contract=contract, rate_hz=rate_hz, task=task)
-        stepper.read()
-    except BagError:
-        raise
-    except FastVLAError as error:
-        raise BagError(f"{bag.path}: {error.message}", mend=error.mend) from error
+    stepper = _Stepper(bag, contract=contract, rate_hz=rate_hz, task=task)
+    stepper.read()
     return stepper.result()
 
 
@@ -125,18 +122,18 @@ class _Stepper:
         self._ticks: list[int] = []
         self._observations: list[Observation] = []
         self._dropped: Counter[str] = Counter()
+        self._bad: Counter[str] = Counter()
+        self._first_error: MessageError | None = None
 
     def read(self) -> None:
         """Take every message of the recording."""
         topics = {*self._cameras, self._joints, self._commands} - {None}
         for raw in self._bag.messages([name for name in topics if name]):
-            if raw.topic == self._commands:
-                self._track.add(raw)
-                continue
-            stream, stamp_ns = self._push(raw)
-            self._first.setdefault(stream, stamp_ns)
-            self._newest_ns = max(self._newest_ns, stamp_ns)
-            self._observe_passed()
+            try:
+                self._take(raw)
+            except MessageError as error:
+                self._bad[raw.topic] += 1
+                self._first_error = self._first_error or error
         self._observe_rest()
 
     def result(self) -> EpisodeSteps:
@@ -148,11 +145,7 @@ class _Stepper:
         self._dropped["no command"] += int((~usable).sum())
         kept = [o for o, use in zip(self._observations, usable) if use]
         if not kept:
-            reasons = ", ".join(f"{n} x {reason}" for reason, n in (+self._dropped).items())
-            raise BagError(
-                f"{self._bag.path}: no step is complete ({reasons or 'no messages'})",
-                mend="`fastvla data inspect` shows rates and gaps of every topic",
-            )
+            raise self._nothing()
         present = [[c.name in o.images for c in self._contract.policy_cameras] for o in kept]
         return EpisodeSteps(
             instruction=self._task,
@@ -164,6 +157,21 @@ class _Stepper:
             state=np.stack([o.state for o in kept]),
             label=label[usable],
             dropped=dict(+self._dropped),
+            bad_messages=dict(self._bad),
+        )
+
+    def _nothing(self) -> BagError:
+        if self._first_error is not None:
+            bad = sum(self._bad.values())
+            return BagError(
+                f"{self._bag.path}: no step is complete; {bad} messages were refused, the first: "
+                f"{self._first_error.message}",
+                mend=self._first_error.mend,
+            )
+        reasons = ", ".join(f"{n} steps: {reason}" for reason, n in (+self._dropped).items())
+        return BagError(
+            f"{self._bag.path}: no step is complete ({reasons or 'the streams never overlap'})",
+            mend="`fastvla data inspect` shows rates and gaps of every topic",
         )
 
     def _check_streams(self) -> None:
@@ -182,6 +190,15 @@ class _Stepper:
             f"its topics: {there}",
             mend="record that topic, or correct the topic in the robot contract",
         )
+
+    def _take(self, raw: RawMessage) -> None:
+        if raw.topic == self._commands:
+            self._track.add(raw)
+            return
+        stream, stamp_ns = self._push(raw)
+        self._first.setdefault(stream, stamp_ns)
+        self._newest_ns = max(self._newest_ns, stamp_ns)
+        self._observe_passed()
 
     def _push(self, raw: RawMessage) -> tuple[str, int]:
         message = messages.from_cdr(raw.data, type_name=raw.type)

@@ -135,8 +135,10 @@ class Bag:
     def _find_files(self) -> list[Path]:
         if not self.path.exists():
             raise BagError(f"{self.path}: does not exist", mend="check the path")
-        if not self.path.is_dir():
+        if self.path.is_file():
             return [self.path]
+        if not self.path.is_dir():
+            raise BagError(f"{self.path}: is no file or folder", mend="give a recording")
         found = _storage_files(self.path)
         if self.path.name.endswith(PARTIAL_SUFFIX):
             self._note("the recorder was interrupted", "what is complete in it is read")
