@@ -30,14 +30,20 @@ class _Plan:
     since_ns: int
     shift: NDArray[np.float64]
 
+    @property
+    def end_ns(self) -> int:
+        """When the last target is reached."""
+        return self.start_ns + round(self.times_s[-1] * 1e9)
+
 
 class ChunkExecutor:
     """Plays action chunks back against the clock, which the caller gives.
 
     Row k of a chunk is the target at its observation's stamp plus (k + 1) * dt, so the time that
-    inference took is skipped, not added. Between two rows the position runs linearly; after the
-    last it stays. A newer chunk takes over without a jump: its distance to the old plan at that
-    moment is added to it and fades to zero over `blend_s`.
+    inference took is skipped, not added. Only where the robot stood still from the observation
+    on, nothing was missed, and the chunk plays from its beginning. Between two rows the position
+    runs linearly; after the last it stays. A newer chunk takes over without a jump: its distance
+    to the old plan at that moment is added to it and fades to zero over `blend_s`.
 
     Args:
         blend_s: How long a switch-over fades [s].
@@ -106,10 +112,11 @@ class ChunkExecutor:
         # Up to its first target a chunk continues from what was commanded at its observation.
         start = targets[0] if old is None else self._at(old, chunk.stamp_ns).positions
         step_s = chunk.dt_s / self._speed_scale
+        rested = old is not None and old.end_ns <= chunk.stamp_ns
         plan = _Plan(
             np.arange(len(targets) + 1, dtype=np.float64) * step_s,
             np.vstack([start, targets]),
-            chunk.stamp_ns,
+            now_ns if rested else chunk.stamp_ns,
             now_ns,
             np.zeros(len(self._names)),
         )
