@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -24,8 +25,13 @@ from fastvla_core.models.checkpoint import (
 from fastvla_core.models.hub import find_checkpoint
 from fastvla_core.models.registry import POLICIES, PRESETS
 from fastvla_core.models.statistics import Statistics
-from fastvla_core.models.tokenizer import InstructionTokenizer
-from fastvla_core.quant import dequantized, prepare_for_state, quantize_module, quantized_layers
+from fastvla_core.quant import (
+    Nf4Linear,
+    dequantized,
+    prepare_for_state,
+    quantize_module,
+    quantized_layers,
+)
 from fastvla_core.robot.contract import RobotContract, contract_differences
 from fastvla_core.robot.contract_file import parse_contract
 from fastvla_core.types import ActionChunk, Observation
@@ -62,14 +68,15 @@ class FastVLA:
         config: For example a `FlowVLAConfig`.
         model: The network.
         processor: Observations to batches and outputs to targets.
+        quantization: "nf4" or "int8" where the large linear layers are stored so, else None.
     """
 
     def __init__(self, *, config: Any, model: Any, processor: Any, seed: int = 0) -> None:
         self.config = config
         self.model = model
         self.processor = processor
-        self._forward = model
-        self._unpacked = dequantized if quantized_layers(model) else nullcontext
+        self.quantization = _quantization(model)
+        self._unpacked = dequantized if self.quantization else nullcontext
         self.reset(seed)
 
     @classmethod
@@ -102,8 +109,8 @@ class FastVLA:
 
         Args:
             path_or_name: A folder, a shipped name ("nano"), or a Hub repository.
-            quantization: Store the large linear layers in 4 ("nf4") or 8 ("int8") bits. A
-                checkpoint that is quantised already stays as it is.
+            quantization: Store the large linear layers in 4 ("nf4") or 8 ("int8") bits. None
+                keeps the checkpoint as it is, quantised or not.
             device: Where to run.
             contract: The robot that is served; it must be the one that was trained for.
             seed: Of the noise; see `reset`.
@@ -140,18 +147,18 @@ class FastVLA:
         self._chunks = 0
 
     def compile(self) -> None:
-        """Compile the network with Inductor; the first inference of each batch size then takes
-        about a minute.
+        """Compile the network with Inductor; the next inference, and the first of each further
+        batch size, takes up to a minute.
 
         Raises:
-            DependencyError: this PyTorch cannot compile here.
+            DependencyError: there is no C++ compiler.
         """
-        try:
-            self._forward = torch.compile(self.model, dynamic=False)
-        except RuntimeError as error:
+        if self.device.type == "cpu" and not any(map(shutil.which, ("c++", "g++", "clang++"))):
             raise DependencyError(
-                f"torch.compile does not work here: {error}", mend="run without compiling"
-            ) from error
+                "compiling for the CPU needs a C++ compiler, and there is none",
+                mend="install g++, or run without compiling",
+            )
+        self.model.compile_parts()
 
     def infer(self, observation: Observation) -> ActionChunk:
         """One chunk for one observation; see `infer_batch`."""
@@ -170,7 +177,7 @@ class FastVLA:
         noise = torch.stack([self._noise(observation) for observation in observations])
         self.model.eval()
         with torch.inference_mode(), self._unpacked(self.model):
-            actions = self._forward(batch, noise.to(self.device))
+            actions = self.model(batch, noise.to(self.device))
         targets = self.processor.targets(actions, observations)
         return [self._chunk(*pair) for pair in zip(observations, targets, strict=True)]
 
@@ -226,11 +233,21 @@ def _load_model(family: Any, config: Any, folder: Path, quantization: Quantizati
         model = family.model(config)
     model.eval()
     prepare_for_state(model, tensors)
-    stored = quantized_layers(model)
     load_weights(model, tensors, source=source)
-    if quantization is not None and not stored:
-        quantize_module(model, quantization, skip=model.full_precision)
+    stored = _quantization(model)
+    if stored is None and quantization is not None:
+        return quantize_module(model, quantization, skip=model.full_precision)
+    if quantization not in (None, stored):
+        raise CheckpointError(
+            f"{source} is quantised to {stored}, not {quantization}",
+            mend="quantise the checkpoint at full precision instead",
+        )
     return model
+
+
+def _quantization(model: Any) -> Quantization | None:
+    kinds = {type(layer) for layer in quantized_layers(model).values()}
+    return "nf4" if Nf4Linear in kinds else "int8" if kinds else None
 
 
 def _check_contract(config: Any, contract: RobotContract, source: Path) -> None:

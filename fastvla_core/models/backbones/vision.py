@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from fastvla_core.errors import CheckpointError
 from fastvla_core.models.registry import VISION_STEMS
 
 
@@ -54,7 +55,13 @@ class VisionTower(nn.Module):
         own = {k: v for k, v in options.items() if k not in ("type", "per_camera_weights")}
         stem_class = VISION_STEMS.load(options["type"])
         count = cameras if options.get("per_camera_weights", False) else 1
-        stems = [stem_class(own, height=height, width=width) for _ in range(count)]
+        try:
+            stems = [stem_class(own, height=height, width=width) for _ in range(count)]
+        except (TypeError, KeyError) as error:
+            raise CheckpointError(
+                f"config.json: 'vision' does not fit the stem '{options['type']}': {error}",
+                mend="correct its keys",
+            ) from error
         self.stems = nn.ModuleList(stems)
         self.tokens_per_camera: int = stems[0].token_count
         self.condition_width: int = stems[0].condition_width

@@ -180,6 +180,11 @@ class FlowVLA(nn.Module):
         self.prefix = PrefixEncoder(config)
         self.expert = ActionExpert(config)
 
+    def compile_parts(self) -> None:
+        """Compile prefix and expert, each by itself: a flow step is then compiled only once."""
+        self.prefix.compile(dynamic=False)
+        self.expert.compile(dynamic=False)
+
     def loss(self, batch: Batch, *, generator: torch.Generator) -> dict[str, Tensor]:
         """Mean squared error of the velocity.
 
