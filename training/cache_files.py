@@ -54,7 +54,7 @@ def columns(contract: RobotContract) -> dict[str, Column]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CacheEntry:
-    """One source bag: what it gave, or why it gave nothing (`skipped`); `failed` if not by choice."""
+    """One source bag: what it gave, or why nothing (`skipped`); `failed` if not by choice."""
 
     source: str
     size: int

@@ -1,0 +1,191 @@
+"""The streams of a recording, fed into the same buffers through the same decoding as live."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastvla_core.errors import BagError, MessageError
+from fastvla_core.robot.align import StaleStreamError, observe, required_streams
+from fastvla_core.robot.buffers import JOINT_STATES, StreamBuffers
+from fastvla_core.robot.contract import CameraSpec, RobotContract
+from fastvla_core.robot.decode import (
+    check_camera,
+    decode_compressed,
+    decode_image,
+    decode_joint_state,
+    pick_stamp,
+)
+from fastvla_core.types import Observation
+from training.bags import messages
+from training.bags.labels import CommandTrack, header_ns
+from training.bags.reader import Bag
+from training.bags.storage import RawMessage
+from training.bags.writer import EXPERT_TOPIC
+
+# An instant is judged once every required stream has passed it, or at the latest after this
+# time, which the buffers must cover.
+_PATIENCE_NS = 1_000_000_000
+_CAMERA_SAMPLES, _JOINT_SAMPLES = 96, 4096
+
+
+class BagStreams:
+    """Feeds a recording into stream buffers in the order of receipt.
+
+    Attributes:
+        buffers: As on the robot.
+        track: The commands read so far.
+        bad: Topic to number of messages that broke a rule and were dropped, as they are live.
+        first_error: The first of them.
+
+    Raises:
+        BagError: a required stream is not in the recording.
+    """
+
+    def __init__(self, bag: Bag, *, contract: RobotContract) -> None:
+        self._bag, self._contract = bag, contract
+        self.buffers = StreamBuffers(
+            capacity=_CAMERA_SAMPLES, capacities={JOINT_STATES: _JOINT_SAMPLES}
+        )
+        self.track = CommandTrack(contract)
+        self.bad: Counter[str] = Counter()
+        self.first_error: MessageError | None = None
+        self._required = required_streams(contract)
+        self._cameras = {
+            name: camera
+            for camera in contract.policy_cameras
+            if (name := find_topic(bag, camera.topic)) is not None
+        }
+        self._joints = find_topic(bag, contract.joint_states.topic)
+        self._commands = find_topic(bag, EXPERT_TOPIC) or find_topic(bag, contract.outputs.command)
+        for camera in contract.policy_cameras:
+            if camera.required and camera not in self._cameras.values():
+                raise self._missing(f"camera '{camera.name}'", camera.topic)
+        if self._joints is None:
+            raise self._missing("the joint states", contract.joint_states.topic)
+        self._first: dict[str, int] = {}
+        self._newest_ns = 0
+
+    def require_commands(self) -> None:
+        """Raises BagError when the recording holds no commands."""
+        if self._commands is None:
+            raise self._missing("the commands", self._contract.outputs.command)
+
+    def feed(self) -> Iterator[str]:
+        """Take message after message; yields the stream of each sample that was accepted."""
+        topics = {*self._cameras, self._joints, self._commands}
+        for raw in self._bag.messages([name for name in topics if name]):
+            try:
+                if raw.topic == self._commands:
+                    self.track.add(raw)
+                    continue
+                stream = self._push(raw)
+            except MessageError as error:
+                self.bad[raw.topic] += 1
+                self.first_error = self.first_error or error
+                continue
+            yield stream
+
+    @property
+    def start_ns(self) -> int | None:
+        """The first instant at which every required stream has a sample."""
+        if any(stream not in self._first for stream in self._required):
+            return None
+        return max(self._first[stream] for stream in self._required)
+
+    @property
+    def horizon_ns(self) -> int:
+        """The latest instant that every required stream has reached."""
+        return min(self.buffers.newest_ns(stream) or 0 for stream in self._required)
+
+    def settled(self, at_ns: int) -> bool:
+        """Whether nothing that may still come can change what is seen at that instant."""
+        return self.horizon_ns >= at_ns or self._newest_ns >= at_ns + _PATIENCE_NS
+
+    def _push(self, raw: RawMessage) -> str:
+        message = messages.from_cdr(raw.data, type_name=raw.type)
+        stamp_ns = pick_stamp(self._contract, header_ns=header_ns(message), receive_ns=raw.stamp_ns)
+        camera = self._cameras.get(raw.topic)
+        if camera is not None:
+            stream, value = camera.name, _pixels(message, raw.type, camera)
+        else:
+            stream = JOINT_STATES
+            value = decode_joint_state(
+                self._contract, names=message.name, positions=message.position
+            )
+        self.buffers.push(stream, stamp_ns=stamp_ns, value=value)
+        self._first.setdefault(stream, stamp_ns)
+        self._newest_ns = max(self._newest_ns, stamp_ns)
+        return stream
+
+    def _missing(self, what: str, topic: str) -> BagError:
+        there = ", ".join(n for n, info in self._bag.topics.items() if info.count) or "none"
+        return BagError(
+            f"{self._bag.path}: holds nothing of {what} on '{messages.absolute(topic)}'; "
+            f"its topics: {there}",
+            mend="record that topic, or correct the topic in the robot contract",
+        )
+
+
+def observe_at(
+    bag: Bag, *, contract: RobotContract, task: str, at_ns: Iterable[int]
+) -> Iterator[Observation | StaleStreamError]:
+    """What the policy saw, or would have seen, at those instants; byte-equal to live.
+
+    Args:
+        at_ns: Instants in ascending order, such as the stamps of recorded action chunks.
+
+    Raises:
+        BagError: a required stream is not in the recording.
+    """
+    streams = BagStreams(bag, contract=contract)
+    waiting = deque(at_ns)
+
+    def look() -> Observation | StaleStreamError:
+        try:
+            return observe(streams.buffers, contract=contract, task=task, at_ns=waiting.popleft())
+        except StaleStreamError as error:
+            return error
+
+    for _ in streams.feed():
+        while waiting and streams.settled(waiting[0]):
+            yield look()
+    while waiting:
+        yield look()
+
+
+def find_topic(bag: Bag, topic: str) -> str | None:
+    """The bag's name of a contract's topic: below the root, or below one namespace only."""
+    name = messages.absolute(topic)
+    filled = [n for n, info in bag.topics.items() if info.count]
+    if name in filled:
+        return name
+    below = [n for n in filled if n.endswith(name)]
+    return below[0] if len(below) == 1 else None
+
+
+def _pixels(message: Any, type_name: str, camera: CameraSpec) -> NDArray[np.uint8]:
+    where = f"camera '{camera.name}'"
+    if type_name == messages.COMPRESSED_IMAGE:
+        image = decode_compressed(message.data, format=message.format, where=where)
+        check_camera(camera, width=image.shape[1], height=image.shape[0])
+        return image
+    if type_name != messages.IMAGE:
+        raise BagError(
+            f"{where}: '{camera.topic}' holds {type_name}",
+            mend=f"record {messages.IMAGE} or {messages.COMPRESSED_IMAGE}",
+        )
+    check_camera(camera, width=message.width, height=message.height, encoding=message.encoding)
+    return decode_image(
+        message.data,
+        width=message.width,
+        height=message.height,
+        encoding=message.encoding,
+        step=message.step,
+        is_bigendian=message.is_bigendian,
+        where=where,
+    )
