@@ -248,12 +248,12 @@ class GoalSession:
 
     def _hold_command(self, now: Instant) -> JointTrajectoryCommand | None:
         """Stay at the measured position; None when nothing moved or no joint state is fresh."""
-        self._hold_due = False
         newest_ns = self._bridge.buffers.newest_ns(JOINT_STATES)
         limit_ns = self._contract.joint_states.max_age_s * 1e9
         rest = self._rest()
         if newest_ns is None or now.ros_ns - newest_ns > limit_ns or rest is None:
             return None
+        self._hold_due = False
         return None if self._last_command is None else self._point(now, rest, np.zeros_like(rest))
 
     def _rest(self) -> NDArray[np.float64] | None:

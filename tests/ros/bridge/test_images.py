@@ -1,0 +1,121 @@
+"""Image messages with and without cv_bridge: the same pixels, or a clear error."""
+
+from __future__ import annotations
+
+import sys
+import textwrap
+from pathlib import Path
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+
+from fastvla_core.errors import MessageError
+from fastvla_ros.bridge import images
+from fastvla_ros.bridge.images import camera_to_rgb, compressed_to_rgb, image_to_rgb
+from tests.ros.bridge.messages import CONTRACT, image, picture
+
+RGB = picture(3)
+ENCODED = {
+    "rgb8": RGB,
+    "bgr8": np.ascontiguousarray(RGB[..., ::-1]),
+    "mono8": RGB[..., 0].copy(),
+    "rgba8": np.dstack([RGB, RGB[..., :1]]),
+}
+
+# Stands in for the real one: the same call, and conversions of its own for two encodings.
+_WORKING = """
+import numpy as np
+CALLS = []
+class CvBridge:
+    def imgmsg_to_cv2(self, msg, desired_encoding="passthrough"):
+        CALLS.append(msg.encoding)
+        if msg.encoding not in ("bgr8", "mono8", "rgba8"):
+            raise TypeError("not a colour format")
+        channels = {"bgr8": 3, "mono8": 1, "rgba8": 4}[msg.encoding]
+        flat = np.frombuffer(msg.data, np.uint8).reshape(msg.height, msg.step)
+        pixels = flat[:, : msg.width * channels].reshape(msg.height, msg.width, channels)
+        if msg.encoding == "bgr8":
+            return pixels[..., ::-1].copy()
+        if msg.encoding == "rgba8":
+            return pixels[..., :3] + np.uint8(1)  # a rounding of its own
+        return np.repeat(pixels, 3, axis=2)
+"""
+_CRASHING = "import os\nos.abort()\n"
+_BROKEN = "raise ImportError('built for another NumPy')\n"
+
+
+@pytest.fixture
+def install_cv_bridge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def install(source: str) -> None:
+        (tmp_path / "cv_bridge.py").write_text(textwrap.dedent(source))
+        monkeypatch.syspath_prepend(str(tmp_path))
+        images.cv_bridge_encodings.cache_clear()
+        images._cv_bridge.cache_clear()
+
+    yield install
+    sys.modules.pop("cv_bridge", None)
+    images.cv_bridge_encodings.cache_clear()
+    images._cv_bridge.cache_clear()
+
+
+@pytest.mark.parametrize("encoding", ENCODED)
+def test_a_message_becomes_rgb(encoding: str):
+    pixels = ENCODED[encoding]
+    expected = np.repeat(pixels[..., None], 3, axis=2) if encoding == "mono8" else RGB
+    message = image(pixels, stamp_ns=1, encoding=encoding)
+    np.testing.assert_array_equal(image_to_rgb(message), expected)
+
+
+def test_cv_bridge_is_used_only_where_it_gives_the_same_pixels(install_cv_bridge):
+    install_cv_bridge(_WORKING)
+    assert images.cv_bridge_encodings() == {"bgr8", "mono8"}
+    without = {e: images.decode_image(**_fields(p, e)) for e, p in ENCODED.items()}
+    for encoding, pixels in ENCODED.items():
+        message = image(pixels, stamp_ns=1, encoding=encoding)
+        np.testing.assert_array_equal(image_to_rgb(message), without[encoding])
+    import cv_bridge
+
+    assert cv_bridge.CALLS == ["bgr8", "mono8"]
+
+
+def test_with_cv_bridge_broken_messages_are_named_too(install_cv_bridge):
+    install_cv_bridge(_WORKING)
+    message = image(ENCODED["bgr8"], stamp_ns=1, encoding="bgr8")
+    message.data = message.data[:-1]
+    with pytest.raises(MessageError, match="step \\* height"):
+        image_to_rgb(message)
+
+
+@pytest.mark.parametrize("source", [_CRASHING, _BROKEN])
+def test_a_cv_bridge_that_fails_is_left_alone(install_cv_bridge, source: str):
+    install_cv_bridge(source)
+    assert images.cv_bridge_encodings() == frozenset()
+    message = image(ENCODED["bgr8"], stamp_ns=1, encoding="bgr8")
+    np.testing.assert_array_equal(image_to_rgb(message), RGB)
+
+
+def test_the_camera_must_send_what_the_contract_says():
+    front = CONTRACT.camera("front")
+    np.testing.assert_array_equal(camera_to_rgb(front, image(RGB, stamp_ns=1)), RGB)
+    with pytest.raises(MessageError, match=r"cameras\.front\.encoding"):
+        camera_to_rgb(front, image(ENCODED["bgr8"], stamp_ns=1, encoding="bgr8"))
+    with pytest.raises(MessageError, match="32x32"):
+        camera_to_rgb(front, image(picture(1, size=32), stamp_ns=1))
+
+
+def test_a_compressed_message_becomes_rgb():
+    data = cv2.imencode(".png", RGB[..., ::-1])[1].tobytes()
+    message = SimpleNamespace(data=data, format="rgb8; png compressed bgr8")
+    np.testing.assert_array_equal(compressed_to_rgb(message), RGB)
+    with pytest.raises(MessageError):
+        compressed_to_rgb(SimpleNamespace(data=data[:200], format="png"))
+
+
+def _fields(pixels: np.ndarray, encoding: str) -> dict:
+    message = image(pixels, stamp_ns=1, encoding=encoding)
+    return {
+        "data": message.data, "width": message.width, "height": message.height,
+        "encoding": encoding, "step": message.step, "is_bigendian": 0, "where": "test",
+    }  # fmt: skip

@@ -1,0 +1,204 @@
+"""The guard's rules: names, limits, watchdog, hold at the measured position, the latch."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fastvla_core.errors import CommandError
+from fastvla_core.robot.contract_file import load_contract
+from fastvla_ros.nodes.command_guard_rules import CommandGuard
+
+CONTRACT = load_contract("tabletop")
+NAMES = CONTRACT.action_names
+MS = 1_000_000
+PERIOD = 33 * MS
+REST = np.array([0.1, 0.2, -0.3, 0.4, 0.5, 0.6, 0.02])
+
+
+def guard_at_rest(now_ns: int = 0) -> CommandGuard:
+    guard = CommandGuard(CONTRACT)
+    guard.on_state(REST, now_ns=now_ns)
+    return guard
+
+
+def test_a_small_step_passes_unchanged_and_the_gripper_apart():
+    guard = guard_at_rest()
+    target = REST + np.array([0.01, -0.01, 0, 0, 0, 0, 0.005])
+    passed = guard.on_command(NAMES, target, now_ns=PERIOD)
+    np.testing.assert_allclose(passed.positions, target[:6])
+    assert passed.gripper == pytest.approx(0.025)
+    assert passed.duration_s == pytest.approx(1 / 30)
+    assert guard.report().limited == 0
+
+
+@given(st.permutations(range(7)))
+def test_commands_are_mapped_by_name(order: list[int]):
+    target = REST + 0.005
+    plain = guard_at_rest().on_command(NAMES, target, now_ns=PERIOD)
+    mixed = guard_at_rest().on_command([NAMES[i] for i in order], target[order], now_ns=PERIOD)
+    np.testing.assert_array_equal(plain.positions, mixed.positions)
+    assert plain.gripper == mixed.gripper
+
+
+@pytest.mark.parametrize(
+    ("names", "positions", "word"),
+    [
+        (NAMES[:-1], REST[:-1], "gripper"),
+        ((*NAMES[:-1], "elbow"), REST, "elbow"),
+        ((*NAMES, "joint1"), np.append(REST, 0), "joint1"),
+        (NAMES, REST[:-1], "6 values"),
+        ((), REST[:0], "no joint"),
+        (NAMES, np.where(np.arange(7) == 2, np.nan, REST), "joint3 is not finite"),
+        (NAMES, np.where(np.arange(7) == 6, np.inf, REST), "gripper is not finite"),
+    ],
+)
+def test_a_bad_command_is_dropped_whole_and_counted(names, positions, word: str):
+    guard = guard_at_rest()
+    with pytest.raises(CommandError, match=word):
+        guard.on_command(names, positions, now_ns=PERIOD)
+    report = guard.report()
+    assert (report.received, report.dropped, report.limited) == (1, 1, 0)
+    passed = guard.on_command(NAMES, REST, now_ns=2 * PERIOD)
+    np.testing.assert_allclose(passed.positions, REST[:6])
+
+
+def test_the_first_step_is_bounded_from_the_measured_position():
+    guard = guard_at_rest()
+    passed = guard.on_command(NAMES, np.full(7, 2.0), now_ns=PERIOD)
+    assert np.abs(passed.positions - REST[:6]).max() <= 4.0 / 30 + 1e-9
+    report = guard.report()
+    assert report.limited == 1
+    assert report.limited_joints == NAMES
+
+
+def test_without_a_measured_position_nothing_passes():
+    guard = CommandGuard(CONTRACT)
+    with pytest.raises(CommandError, match="joint_states"):
+        guard.on_command(NAMES, REST, now_ns=PERIOD)
+    guard.on_state(REST, now_ns=0)
+    with pytest.raises(CommandError, match="joint_states"):
+        guard.on_command(NAMES, REST, now_ns=500 * MS)
+
+
+def moving_guard() -> CommandGuard:
+    guard = guard_at_rest()
+    guard.on_command(NAMES, REST + 0.01, now_ns=PERIOD)
+    return guard
+
+
+def test_silence_leads_to_one_hold_at_the_measured_position():
+    guard = moving_guard()
+    measured = REST + 0.003
+    guard.on_state(measured, now_ns=220 * MS)
+    assert guard.watchdog(now_ns=PERIOD + 199 * MS) is None
+    hold = guard.watchdog(now_ns=PERIOD + 201 * MS)
+    assert hold is not None
+    np.testing.assert_allclose(hold.positions, measured[:6])
+    np.testing.assert_array_equal(hold.velocities, 0)
+    assert hold.gripper is None
+    assert "no command for 0.2 s" in guard.report().reason
+    assert guard.watchdog(now_ns=PERIOD + 900 * MS) is None
+
+
+def test_before_the_first_command_silence_is_no_reason_to_hold():
+    assert guard_at_rest().watchdog(now_ns=10_000 * MS) is None
+
+
+def test_a_command_ends_the_hold_and_starts_from_the_measured_position():
+    guard = moving_guard()
+    guard.watchdog(now_ns=400 * MS)
+    elsewhere = REST + 0.5
+    elsewhere[6] = 0.03
+    guard.on_state(elsewhere, now_ns=500 * MS)
+    passed = guard.on_command(NAMES, REST, now_ns=501 * MS)
+    assert np.abs(passed.positions - elsewhere[:6]).max() <= 4.0 / 30 + 1e-9
+    assert guard.report().reason == ""
+
+
+def test_a_dropped_command_does_not_feed_the_watchdog():
+    guard = moving_guard()
+    guard.on_state(REST, now_ns=240 * MS)
+    with pytest.raises(CommandError):
+        guard.on_command(NAMES, np.full(7, np.nan), now_ns=230 * MS)
+    assert guard.watchdog(now_ns=240 * MS) is not None
+
+
+def test_the_stop_holds_and_latches_until_it_is_reset():
+    guard = moving_guard()
+    hold = guard.stop("a person pressed stop", now_ns=50 * MS)
+    assert hold is not None
+    np.testing.assert_allclose(hold.positions, REST[:6])
+    report = guard.report()
+    assert report.latched
+    assert report.reason == "a person pressed stop"
+    with pytest.raises(CommandError, match="a person pressed stop"):
+        guard.on_command(NAMES, REST, now_ns=60 * MS)
+    with pytest.raises(CommandError, match="still come in"):
+        guard.reset_stop(now_ns=100 * MS)
+    assert guard.report().latched
+    guard.reset_stop(now_ns=300 * MS)
+    assert not guard.report().latched
+    guard.on_state(REST, now_ns=310 * MS)
+    guard.on_command(NAMES, REST, now_ns=320 * MS)
+
+
+def test_the_gripper_is_commanded_on_change_beyond_its_dead_band():
+    guard = guard_at_rest()
+    sent = []
+    for tick, opening in enumerate([0.02, 0.0203, 0.0204, 0.0206, 0.0206]):
+        target = REST.copy()
+        target[6] = opening
+        passed = guard.on_command(NAMES, target, now_ns=(tick + 1) * PERIOD)
+        sent.append(passed.gripper)
+    assert sent == [pytest.approx(0.02), None, None, pytest.approx(0.0206), None]
+
+
+def test_a_hold_keeps_the_gripper_s_target():
+    guard = guard_at_rest()
+    closed = REST.copy()
+    closed[6] = 0.005
+    assert guard.on_command(NAMES, closed, now_ns=PERIOD).gripper == pytest.approx(0.005)
+    measured = REST.copy()
+    measured[6] = 0.018  # a cube lies between the fingers
+    guard.on_state(measured, now_ns=500 * MS)
+    hold = guard.watchdog(now_ns=501 * MS)
+    assert hold is not None
+    assert hold.gripper is None
+    assert guard.on_command(NAMES, closed, now_ns=502 * MS).gripper is None
+    assert guard.report().limited == 0
+
+
+def speed(arrivals_ms: list[float], per_tick: float) -> tuple[int, float]:
+    """Commands that move evenly, arriving unevenly: how many were limited, and where it ended."""
+    guard = guard_at_rest()
+    passed = None
+    for tick, at_ms in enumerate(arrivals_ms):
+        now_ns = round(at_ms * MS)
+        guard.on_state(REST, now_ns=now_ns)
+        target = REST.copy()
+        target[0] += per_tick * (tick + 1)
+        passed = guard.on_command(NAMES, target, now_ns=now_ns)
+    assert passed is not None
+    return guard.report().limited, passed.positions[0] - REST[0]
+
+
+def test_jitter_limits_nothing():
+    arrivals = [33.3 * t + (25 if t % 3 == 1 else 0) for t in range(30)]
+    limited, moved = speed(arrivals, 0.02)
+    assert limited == 0
+    assert moved == pytest.approx(0.6)
+
+
+def test_a_flood_of_commands_moves_no_faster_than_real_time():
+    arrivals = [33.3 + 1.0 * t for t in range(300)]
+    _, moved = speed(arrivals, 0.1)
+    assert moved <= 3.0 * (0.3 + 2 / 30)
+
+
+def test_an_unreadable_command_is_counted():
+    guard = guard_at_rest()
+    guard.drop()
+    assert (guard.report().received, guard.report().dropped) == (1, 1)
