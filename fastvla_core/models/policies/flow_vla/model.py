@@ -53,6 +53,7 @@ class PrefixEncoder(nn.Module):
         self.head_dim = config.attention.head_dim
         self.text = TextEncoder(
             vocab_size=config.vocab_size,
+            max_length=config.tokenizer_max_length,
             width=size.width,
             depth=config.text.depth,
             mlp_width=config.text.mlp_width,
