@@ -110,7 +110,7 @@ class TaskMonitor:
         return bool(sideways >= PUSHED_M and flat and on_table)
 
     def _moved_another(self) -> bool:
-        others = (colour for colour in COLOURS if colour != self._task.target)
+        others: list[Colour] = [colour for colour in COLOURS if colour != self._task.target]
         return any(
             np.linalg.norm(self._sim.cube(colour).position - self._start[colour]) >= PUSHED_M
             for colour in others

@@ -50,7 +50,7 @@ class CameraSet:
             # cameras two thirds of their speed.
             quality = self._model.vis.quality
             quality.offsamples = 4 if for_people else 0
-            quality.shadowsize = 4096 if for_people else 0
+            quality.shadowsize = 1024 if for_people else 0
             width, height = (
                 (SCENE_WIDTH, SCENE_HEIGHT) if for_people else (self._image_size, self._image_size)
             )

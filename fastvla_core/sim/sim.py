@@ -95,6 +95,7 @@ class TabletopSim:
         else:
             self._appearance.restore()
         self._mujoco.mj_step(self._model, self._data, _SETTLE_STEPS)
+        self._refresh_poses()
         self._time_ns = self._owed_ns = 0
 
     def _place_arm(self, target: NDArray[np.float64]) -> None:
@@ -147,6 +148,12 @@ class TabletopSim:
             self._time_ns += _STEP_NS
             self._follow_ramp()
             self._mujoco.mj_step(self._model, self._data)
+        self._refresh_poses()
+
+    def _refresh_poses(self) -> None:
+        # A physics step leaves body poses as they were before it; pictures and joints must agree.
+        self._mujoco.mj_kinematics(self._model, self._data)
+        self._mujoco.mj_camlight(self._model, self._data)
 
     def _follow_ramp(self) -> None:
         if self._ramp_step < self._ramp_steps:
@@ -155,6 +162,11 @@ class TabletopSim:
             setpoint = self._ramp_start + share * (self._ramp_end - self._ramp_start)
             self._data.ctrl[:7] = setpoint
             self._data.ctrl[7] = setpoint[6]
+
+    @property
+    def limits(self) -> NDArray[np.float64]:
+        """Lower and upper limit of every target, float64 [7, 2]; rad and m."""
+        return self._limits.copy()
 
     @property
     def time_ns(self) -> int:
