@@ -1,0 +1,1 @@
+"""Measurements behind docs/benchmarks.md: inference, memory and training speed on this machine."""
