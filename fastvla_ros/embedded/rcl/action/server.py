@@ -1,0 +1,368 @@
+"""Action servers."""
+
+from __future__ import annotations
+
+import threading
+import traceback
+from collections.abc import Callable
+from enum import Enum
+from inspect import isawaitable
+from typing import TYPE_CHECKING, Any
+
+from action_msgs.msg import GoalInfo, GoalStatus, GoalStatusArray
+from action_msgs.srv import CancelGoal
+
+from fastvla_ros.embedded.rcl.action import names
+from fastvla_ros.embedded.rcl.action.cancelling import goals_to_cancel
+from fastvla_ros.embedded.rcl.action.goal_states import TERMINAL, GoalEvent, next_status
+from fastvla_ros.embedded.rcl.callback_groups import CallbackGroup
+from fastvla_ros.embedded.rcl.qos import (
+    QoSProfile,
+    qos_profile_action_status_default,
+    qos_profile_services_default,
+)
+from fastvla_ros.embedded.rcl.service import RequestHeader, RequestServer
+from fastvla_ros.embedded.rcl.task import Future
+
+if TYPE_CHECKING:
+    from fastvla_ros.embedded.rcl.node import Node
+
+
+class GoalResponse(Enum):
+    """What a goal callback answers."""
+
+    REJECT = 1
+    ACCEPT = 2
+
+
+class CancelResponse(Enum):
+    """What a cancel callback answers."""
+
+    REJECT = 1
+    ACCEPT = 2
+
+
+class ServerGoalHandle:
+    """One accepted goal."""
+
+    def __init__(self, server: ActionServer, goal_info: GoalInfo, request: Any) -> None:
+        self._server = server
+        self._info = goal_info
+        self._request = request
+        self._lock = threading.RLock()
+        self._status: int = GoalStatus.STATUS_ACCEPTED
+        self._destroyed = False
+        self.ended_ns: int | None = None
+
+    @property
+    def request(self) -> Any:
+        """The goal as the client sent it."""
+        return self._request
+
+    @property
+    def goal_id(self) -> Any:
+        """The UUID message of the goal."""
+        return self._info.goal_id
+
+    @property
+    def goal_info(self) -> GoalInfo:
+        """The goal's id and when it was accepted."""
+        return self._info
+
+    @property
+    def is_active(self) -> bool:
+        """Whether it has not ended."""
+        return not self._destroyed and self._status not in TERMINAL
+
+    @property
+    def is_cancel_requested(self) -> bool:
+        """Whether a cancel request was accepted."""
+        return self.status == GoalStatus.STATUS_CANCELING
+
+    @property
+    def status(self) -> int:
+        """A GoalStatus constant."""
+        return GoalStatus.STATUS_UNKNOWN if self._destroyed else self._status
+
+    def execute(self, execute_callback: Callable[..., Any] | None = None) -> None:
+        """Have the execute callback run; call it from a handle_accepted callback."""
+        # A goal that is cancelled before it runs stays CANCELING, and its callback finds that.
+        if not self.is_cancel_requested:
+            self._update(GoalEvent.EXECUTE)
+        self._server.notify_execute(self, execute_callback)
+
+    def publish_feedback(self, feedback: Any) -> None:
+        """Send feedback to the clients.
+
+        Raises:
+            TypeError: not the action's Feedback.
+        """
+        if not isinstance(feedback, self._server.action_type.Feedback):
+            raise TypeError(f"Expected {self._server.action_type.Feedback}, got {type(feedback)}")
+        if not self._destroyed:
+            self._server._publish_feedback(self.goal_id, feedback)
+
+    def succeed(self) -> None:
+        """End as done; RCLError unless executing or canceling."""
+        self._update(GoalEvent.SUCCEED)
+
+    def abort(self) -> None:
+        """End as failed; RCLError unless executing or canceling."""
+        self._update(GoalEvent.ABORT)
+
+    def canceled(self) -> None:
+        """End as cancelled; RCLError unless canceling."""
+        self._update(GoalEvent.CANCELED)
+
+    def destroy(self) -> None:
+        """Ignore what happens to the goal from now on."""
+        self._destroyed = True
+
+    def _update(self, event: GoalEvent) -> None:
+        with self._lock:
+            if self._destroyed:
+                return
+            self._status = next_status(self._status, event)
+        self._server._goal_changed(self)
+
+
+def default_handle_accepted_callback(goal_handle: ServerGoalHandle) -> None:
+    """Execute the goal at once."""
+    goal_handle.execute()
+
+
+def default_goal_callback(goal_request: Any) -> GoalResponse:
+    """Accept every goal."""
+    return GoalResponse.ACCEPT
+
+
+def default_cancel_callback(cancel_request: Any) -> CancelResponse:
+    """Cancel nothing."""
+    return CancelResponse.REJECT
+
+
+class ActionServer:
+    """Accepts goals, runs the execute callback as a task of the executor, keeps results."""
+
+    def __init__(
+        self,
+        node: Node,
+        action_type: Any,
+        action_name: str,
+        execute_callback: Callable[[ServerGoalHandle], Any],
+        *,
+        callback_group: CallbackGroup | None = None,
+        goal_callback: Callable[[Any], GoalResponse] = default_goal_callback,
+        handle_accepted_callback: Callable[
+            [ServerGoalHandle], Any
+        ] = default_handle_accepted_callback,
+        cancel_callback: Callable[[Any], CancelResponse] = default_cancel_callback,
+        goal_service_qos_profile: QoSProfile = qos_profile_services_default,
+        result_service_qos_profile: QoSProfile = qos_profile_services_default,
+        cancel_service_qos_profile: QoSProfile = qos_profile_services_default,
+        feedback_pub_qos_profile: QoSProfile | None = None,
+        status_pub_qos_profile: QoSProfile = qos_profile_action_status_default,
+        result_timeout: float = 10,
+    ) -> None:
+        """Offer an action.
+
+        Args:
+            result_timeout: How long the result of an ended goal is kept [s].
+        """
+        self._node = node
+        self._action_type = action_type
+        self._lock = threading.RLock()
+        self._goals: dict[bytes, ServerGoalHandle] = {}
+        self._results: dict[bytes, Future[Any]] = {}
+        self._result_timeout_s = result_timeout
+        self._logger = node.get_logger().get_child("action_server")
+        self.register_execute_callback(execute_callback)
+        self.register_goal_callback(goal_callback)
+        self.register_handle_accepted_callback(handle_accepted_callback)
+        self.register_cancel_callback(cancel_callback)
+        action = node.resolve_topic_name(action_name)
+        implementation = action_type.Impl
+        feedback_qos = feedback_pub_qos_profile or QoSProfile(depth=10)
+        self._feedback = node.create_publisher(
+            implementation.FeedbackMessage, names.feedback_topic(action), feedback_qos
+        )
+        self._status = node.create_publisher(
+            GoalStatusArray, names.status_topic(action), status_pub_qos_profile
+        )
+        group = node.default_callback_group if callback_group is None else callback_group
+        self._servers = [
+            node.add_entity(RequestServer(node, kind, name, handle, qos, callback_group=group))
+            for kind, name, handle, qos in (
+                (
+                    implementation.SendGoalService,
+                    names.send_goal_service(action),
+                    self._on_goal,
+                    goal_service_qos_profile,
+                ),
+                (
+                    CancelGoal,
+                    names.cancel_goal_service(action),
+                    self._on_cancel,
+                    cancel_service_qos_profile,
+                ),
+                (
+                    implementation.GetResultService,
+                    names.get_result_service(action),
+                    self._on_result,
+                    result_service_qos_profile,
+                ),
+            )
+        ]
+        self._goal_server, self._cancel_server, self._result_server = self._servers
+        self._publish_status()
+
+    @property
+    def action_type(self) -> Any:
+        """The action's class."""
+        return self._action_type
+
+    def register_goal_callback(self, goal_callback: Callable[[Any], GoalResponse]) -> None:
+        """Replace the callback that accepts or rejects."""
+        self._goal_callback = goal_callback
+
+    def register_handle_accepted_callback(
+        self, handle_accepted_callback: Callable[[ServerGoalHandle], Any]
+    ) -> None:
+        """Replace the callback that starts (or queues) an accepted goal."""
+        self._handle_accepted_callback = handle_accepted_callback
+
+    def register_cancel_callback(self, cancel_callback: Callable[[Any], CancelResponse]) -> None:
+        """Replace the callback that lets a goal be cancelled or not."""
+        self._cancel_callback = cancel_callback
+
+    def register_execute_callback(
+        self, execute_callback: Callable[[ServerGoalHandle], Any]
+    ) -> None:
+        """Replace the callback that does the work and returns the result."""
+        if not callable(execute_callback):
+            raise TypeError("Failed to register goal execution callback: not callable")
+        self._execute_callback = execute_callback
+
+    def notify_execute(
+        self, goal_handle: ServerGoalHandle, execute_callback: Callable[..., Any] | None
+    ) -> None:
+        """Run the execute callback in the executor, outside the callback groups."""
+        callback = self._execute_callback if execute_callback is None else execute_callback
+        executor = self._node.executor
+        if executor is not None:
+            executor.create_task(self._execute, goal_handle, callback)
+
+    def destroy(self) -> None:
+        """Leave the graph; goals that still run are ignored."""
+        with self._lock:
+            for handle in self._goals.values():
+                handle.destroy()
+        for server in self._servers:
+            self._node.destroy_entity(server)
+        self._node.destroy_publisher(self._feedback)
+        self._node.destroy_publisher(self._status)
+
+    async def _on_goal(self, request: Any, header: RequestHeader) -> None:
+        response = self._action_type.Impl.SendGoalService.Response()
+        goal_id = bytes(request.goal_id.uuid)
+        handle: ServerGoalHandle | None = None
+        if goal_id not in self._goals:
+            answer = await _awaited(self._goal_callback(request.goal))
+            if not isinstance(answer, GoalResponse):
+                self._logger.warning(
+                    "Goal request callback did not return a GoalResponse type. Rejecting goal."
+                )
+            elif answer is GoalResponse.ACCEPT:
+                stamp = self._node.get_clock().now().to_msg()
+                info = GoalInfo(goal_id=request.goal_id, stamp=stamp)
+                handle = ServerGoalHandle(self, info, request.goal)
+                with self._lock:
+                    self._goals[goal_id] = handle
+                    self._results[goal_id] = Future()
+                response.accepted, response.stamp = True, stamp
+        self._goal_server.send_response(response, header)
+        if handle is not None:
+            self._publish_status()
+            await _awaited(self._handle_accepted_callback(handle))
+
+    async def _on_cancel(self, request: Any, header: RequestHeader) -> None:
+        self._forget_old_goals()
+        with self._lock:
+            response, handles = goals_to_cancel(request.goal_info, dict(self._goals))
+        for handle in handles:
+            answer = await _awaited(self._cancel_callback(handle))
+            # The goal may have ended while the callback was thinking.
+            if answer is CancelResponse.ACCEPT and self._try_cancel(handle):
+                response.goals_canceling.append(handle.goal_info)
+        if handles and not response.goals_canceling:
+            response.return_code = CancelGoal.Response.ERROR_REJECTED
+        self._cancel_server.send_response(response, header)
+
+    def _try_cancel(self, handle: ServerGoalHandle) -> bool:
+        with handle._lock:
+            if not handle.is_active:
+                return False
+            if not handle.is_cancel_requested:
+                handle._update(GoalEvent.CANCEL_GOAL)
+            return True
+
+    def _on_result(self, request: Any, header: RequestHeader) -> None:
+        self._forget_old_goals()
+        future = self._results.get(bytes(request.goal_id.uuid))
+        if future is None:
+            response = self._action_type.Impl.GetResultService.Response()
+            response.status = GoalStatus.STATUS_UNKNOWN
+            self._result_server.send_response(response, header)
+            return
+        future.add_done_callback(
+            lambda done: self._result_server.send_response(done.result(), header)
+        )
+
+    async def _execute(self, handle: ServerGoalHandle, callback: Callable[..., Any]) -> None:
+        try:
+            result = await _awaited(callback(handle))
+        except Exception as error:
+            result = self._action_type.Result()
+            self._logger.error(f"Error raised in execute callback: {error}")
+            traceback.print_exc()
+        if handle.is_active:
+            self._logger.warning(
+                f"Goal state not set, assuming aborted. Goal ID: {bytes(handle.goal_id.uuid).hex()}"
+            )
+            handle.abort()
+        response = self._action_type.Impl.GetResultService.Response()
+        response.status = handle.status
+        response.result = self._action_type.Result() if result is None else result
+        self._results[bytes(handle.goal_id.uuid)].set_result(response)
+
+    def _goal_changed(self, handle: ServerGoalHandle) -> None:
+        if not handle.is_active:
+            handle.ended_ns = self._node.get_clock().now().nanoseconds
+        self._publish_status()
+
+    def _publish_status(self) -> None:
+        with self._lock:
+            self._forget_old_goals()
+            statuses = [
+                GoalStatus(goal_info=handle.goal_info, status=handle.status)
+                for handle in self._goals.values()
+            ]
+            self._status.publish(GoalStatusArray(status_list=statuses))
+
+    def _publish_feedback(self, goal_id: Any, feedback: Any) -> None:
+        message = self._action_type.Impl.FeedbackMessage(goal_id=goal_id, feedback=feedback)
+        self._feedback.publish(message)
+
+    def _forget_old_goals(self) -> None:
+        """Drop goals whose result was kept long enough."""
+        oldest_ns = self._node.get_clock().now().nanoseconds - int(self._result_timeout_s * 1e9)
+        with self._lock:
+            for goal_id, handle in list(self._goals.items()):
+                if handle.ended_ns is not None and handle.ended_ns < oldest_ns:
+                    handle.destroy()
+                    del self._goals[goal_id], self._results[goal_id]
+
+
+async def _awaited(result: Any) -> Any:
+    """The result of a callback that may be a coroutine function."""
+    return await result if isawaitable(result) else result

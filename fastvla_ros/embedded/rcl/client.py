@@ -1,0 +1,130 @@
+"""Service clients."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from fastvla_ros.embedded.rcl.callback_groups import CallbackGroup
+from fastvla_ros.embedded.rcl.entity import Entity, Work
+from fastvla_ros.embedded.rcl.qos import QoSProfile
+from fastvla_ros.embedded.rcl.service_peers import BODY_START, IDENTITY, ServicePeers
+from fastvla_ros.embedded.rcl.task import Future, Wakeup
+from fastvla_ros.embedded.wire import rawio
+from fastvla_ros.embedded.wire.messages import deserialize
+
+if TYPE_CHECKING:
+    from fastvla_ros.embedded.rcl.node import Node
+
+
+class Client(Entity):
+    """Sends requests to a service and hands out futures for the replies."""
+
+    def __init__(
+        self,
+        node: Node,
+        srv_type: Any,
+        srv_name: str,
+        qos_profile: QoSProfile,
+        *,
+        callback_group: CallbackGroup,
+    ) -> None:
+        """Use `Node.create_client`; `srv_name` is fully qualified here."""
+        super().__init__(node, callback_group)
+        self.srv_type = srv_type
+        self.srv_name = srv_name
+        self.qos_profile = qos_profile
+        self.context = node.context
+        self._owner = node
+        self._lock = threading.Lock()
+        self._sequence = itertools.count(1)
+        self._pending: dict[int, Future[Any]] = {}
+        self._queue: deque[tuple[int, rawio.Sample]] = deque()
+        self._peers = ServicePeers(
+            node, srv_type, srv_name, qos_profile, is_server=False, on_sample=self._enqueue
+        )
+        self.event_handlers = [self._peers.report]
+
+    @property
+    def service_name(self) -> str:
+        """The fully qualified name."""
+        return self.srv_name
+
+    def call_async(self, request: Any) -> Future[Any]:
+        """Send a request; the future ends with the response while the node spins.
+
+        Raises:
+            TypeError: not a request of this service.
+            RCLError: the context was shut down.
+        """
+        if not isinstance(request, self.srv_type.Request):
+            raise TypeError(f"Expected {self.srv_type.Request}, got {type(request)}")
+        future: Future[Any] = Future(executor=self._owner.executor)
+        with self._lock:
+            sequence = next(self._sequence)
+            self._pending[sequence] = future
+        try:
+            self._peers.send(request, IDENTITY.pack(self._peers.writer_handle, sequence))
+        except BaseException:
+            self._pending.pop(sequence, None)
+            raise
+        return future
+
+    def call(self, request: Any, timeout_sec: float | None = None) -> Any:
+        """Send a request and wait; another thread must spin the node.
+
+        Raises:
+            TimeoutError: no response in time.
+        """
+        done = threading.Event()
+        future = self.call_async(request)
+        future.add_done_callback(Wakeup(done.set))
+        if not done.wait(timeout_sec):
+            self.remove_pending_request(future)
+            raise TimeoutError(f"no response from '{self.srv_name}' within {timeout_sec} s")
+        return future.result()
+
+    def remove_pending_request(self, future: Future[Any]) -> None:
+        """Do not care for the response any more."""
+        with self._lock:
+            kept = {n: other for n, other in self._pending.items() if other is not future}
+            self._pending = kept
+
+    def service_is_ready(self) -> bool:
+        """Whether a server of the service is there."""
+        return self._peers.server_is_ready()
+
+    def wait_for_service(self, timeout_sec: float | None = None) -> bool:
+        """Wait for a server; False when the time is over or the context ends."""
+        return self._peers.wait_for_server(timeout_sec)
+
+    def ready(self) -> bool:
+        return bool(self._queue)
+
+    def take(self) -> Work | None:
+        try:
+            sequence, sample = self._queue.popleft()
+        except IndexError:
+            return None
+        return lambda: self._resolve(sequence, sample)
+
+    def destroy(self) -> None:
+        """Leave the graph; futures that are pending never end."""
+        self._peers.close()
+        self._queue.clear()
+
+    def _enqueue(self, sample: rawio.Sample) -> None:
+        handle, sequence = IDENTITY.unpack_from(sample.data, BODY_START)
+        if handle == self._peers.writer_handle:
+            self._queue.append((sequence, sample))
+            self.wake()
+
+    def _resolve(self, sequence: int, sample: rawio.Sample) -> None:
+        with self._lock:
+            future = self._pending.pop(sequence, None)
+        if future is not None:
+            response = deserialize(sample.data, self.srv_type.Response, skip=IDENTITY.size)
+            future._set_executor(self._owner.executor)
+            future.set_result(response)

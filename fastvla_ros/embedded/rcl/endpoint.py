@@ -1,0 +1,72 @@
+"""A DDS reader or writer that belongs to a node: watched, announced, and closed with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from cyclonedds.core import DDSStatus
+from cyclonedds.pub import DataWriter
+from cyclonedds.sub import DataReader
+
+from fastvla_ros.embedded.wire import rawio
+
+if TYPE_CHECKING:
+    from fastvla_ros.embedded.rcl.node import Node
+
+READER_STATUSES = (
+    DDSStatus.DataAvailable | DDSStatus.RequestedIncompatibleQos | DDSStatus.SubscriptionMatched
+)
+WRITER_STATUSES = DDSStatus.OfferedIncompatibleQos | DDSStatus.PublicationMatched
+MATCHED = DDSStatus.SubscriptionMatched | DDSStatus.PublicationMatched
+
+
+class Endpoint:
+    """Announces its GUID as the node's until it is closed."""
+
+    def __init__(
+        self, node: Node, entity: DataReader | DataWriter, handler: Callable[[int], None]
+    ) -> None:
+        """Watch `entity`; the wait thread calls `handler` with the status bits that rose."""
+        self.entity = entity
+        self._node = node
+        self._context = node.context
+        guids = (
+            node.graph_entry.readers
+            if isinstance(entity, DataReader)
+            else (node.graph_entry.writers)
+        )
+        self._guids = guids
+        self._guid = entity.guid.bytes
+        self._handler = handler
+        statuses = READER_STATUSES if isinstance(entity, DataReader) else WRITER_STATUSES
+        guids.add(self._guid)
+        self._token: int | None = self._context.participant.waitset.attach(
+            entity, statuses, self._on_status
+        )
+        node.announce()
+
+    @property
+    def guid(self) -> bytes:
+        """The 16 bytes that name the endpoint on the wire."""
+        return self._guid
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed."""
+        return self._token is None
+
+    def _on_status(self, status: int) -> None:
+        self._handler(status)
+        if status & MATCHED:
+            self._context.graph.notify()
+
+    def close(self) -> None:
+        """Leave the graph; a second call does nothing."""
+        if self._token is None:
+            return
+        self._context.participant.waitset.detach(self._token)
+        self._token = None
+        self._guids.discard(self._guid)
+        rawio.delete(self.entity)
+        self._node.announce()

@@ -1,0 +1,131 @@
+"""Service servers."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from inspect import isawaitable
+from typing import TYPE_CHECKING, Any
+
+from fastvla_ros.embedded.rcl.callback_groups import CallbackGroup
+from fastvla_ros.embedded.rcl.entity import Entity, Work
+from fastvla_ros.embedded.rcl.qos import QoSProfile
+from fastvla_ros.embedded.rcl.service_peers import BODY_START, IDENTITY, ServicePeers
+from fastvla_ros.embedded.wire import rawio
+from fastvla_ros.embedded.wire.messages import deserialize
+
+if TYPE_CHECKING:
+    from fastvla_ros.embedded.rcl.node import Node
+
+# How long a reply waits for discovery to match the client's reader, as in rmw_cyclonedds.
+REPLY_READER_TIMEOUT_S = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class RequestHeader:
+    """Whose request it is: `identity` is echoed, the handle tells the client."""
+
+    identity: bytes
+    publication_handle: int
+
+
+class RequestServer(Entity):
+    """Takes requests and hands each to `handle`; replies may come at any later time."""
+
+    def __init__(
+        self,
+        node: Node,
+        srv_type: Any,
+        srv_name: str,
+        handle: Callable[[Any, RequestHeader], Any],
+        qos_profile: QoSProfile,
+        *,
+        callback_group: CallbackGroup,
+    ) -> None:
+        super().__init__(node, callback_group)
+        self.srv_type = srv_type
+        self.srv_name = srv_name
+        self.qos_profile = qos_profile
+        self._handle = handle
+        self._queue: deque[rawio.Sample] = deque()
+        self._matched_clients: set[int] = set()
+        self._peers = ServicePeers(
+            node, srv_type, srv_name, qos_profile, is_server=True, on_sample=self._enqueue
+        )
+        self.event_handlers = [self._peers.report]
+
+    @property
+    def service_name(self) -> str:
+        """The fully qualified name."""
+        return self.srv_name
+
+    def ready(self) -> bool:
+        return bool(self._queue)
+
+    def take(self) -> Work | None:
+        try:
+            sample = self._queue.popleft()
+        except IndexError:
+            return None
+        return lambda: self._serve(sample)
+
+    def send_response(self, response: Any, header: RequestHeader) -> None:
+        """Answer one request; nothing is sent when its client has gone.
+
+        Raises:
+            TypeError: not a response of this service.
+        """
+        if not isinstance(response, self.srv_type.Response):
+            raise TypeError(f"Expected {self.srv_type.Response}, got {type(response)}")
+        if header.publication_handle not in self._matched_clients:
+            client = self._peers.client_of(header.publication_handle)
+            if client is None:
+                return
+            if client and not self._peers.wait_for_reply_reader(client, REPLY_READER_TIMEOUT_S):
+                return
+            self._matched_clients.add(header.publication_handle)
+        self._peers.send(response, header.identity)
+
+    def destroy(self) -> None:
+        """Leave the graph."""
+        self._peers.close()
+        self._queue.clear()
+
+    def _enqueue(self, sample: rawio.Sample) -> None:
+        self._queue.append(sample)
+        self.wake()
+
+    def _serve(self, sample: rawio.Sample) -> Any:
+        known = sample.publication_handle in self._matched_clients
+        if not known and self._peers.client_of(sample.publication_handle) is None:
+            return None
+        identity = bytes(sample.data[BODY_START : BODY_START + IDENTITY.size])
+        request = deserialize(sample.data, self.srv_type.Request, skip=IDENTITY.size)
+        return self._handle(request, RequestHeader(identity, sample.publication_handle))
+
+
+class Service(RequestServer):
+    """Calls `callback(request, response)` and sends what it returns."""
+
+    def __init__(
+        self,
+        node: Node,
+        srv_type: Any,
+        srv_name: str,
+        callback: Callable[[Any, Any], Any],
+        qos_profile: QoSProfile,
+        *,
+        callback_group: CallbackGroup,
+    ) -> None:
+        """Use `Node.create_service`; `srv_name` is fully qualified here."""
+        super().__init__(
+            node, srv_type, srv_name, self._call, qos_profile, callback_group=callback_group
+        )
+        self.callback = callback
+
+    async def _call(self, request: Any, header: RequestHeader) -> None:
+        response = self.callback(request, self.srv_type.Response())
+        if isawaitable(response):
+            response = await response
+        self.send_response(response, header)

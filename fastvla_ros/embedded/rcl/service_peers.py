@@ -1,0 +1,150 @@
+"""How a client and a server of a service find each other and keep their replies apart."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from cyclonedds.core import DDSStatus
+
+from fastvla_ros.embedded.rcl.dds_profile import dds_qos
+from fastvla_ros.embedded.rcl.endpoint import Endpoint
+from fastvla_ros.embedded.rcl.event_handler import EventHandler
+from fastvla_ros.embedded.rcl.exceptions import InvalidHandle, RCLError
+from fastvla_ros.embedded.rcl.qos import QoSProfile
+from fastvla_ros.embedded.wire import names, rawio
+from fastvla_ros.embedded.wire.dds_qos import user_data_items
+from fastvla_ros.embedded.wire.messages import Message, serialize
+
+if TYPE_CHECKING:
+    from fastvla_ros.embedded.rcl.node import Node
+
+# Requests and replies start with the identity of the request.
+IDENTITY = struct.Struct("<Qq")
+BODY_START = 4
+# Other vendors put the identity elsewhere; this is CycloneDDS's GUID prefix.
+VENDOR = b"\x01\x10"
+
+
+class ServicePeers:
+    """The request and reply endpoints of one client or one server."""
+
+    def __init__(
+        self,
+        node: Node,
+        srv_type: Any,
+        service: str,
+        qos_profile: QoSProfile,
+        *,
+        is_server: bool,
+        on_sample: Callable[[rawio.Sample], None],
+    ) -> None:
+        self.service = service
+        self._node = node
+        self._context = node.context
+        self._on_sample = on_sample
+        self._key = "serviceid" if is_server else "clientid"
+        self._foreign: set[bytes] = set()
+        self.report = EventHandler(node, node.default_callback_group, self._report_foreign)
+        participant = node.context.participant
+        item = f"{self._key}={participant.new_identity()};".encode()
+        request = (names.request_topic(service), srv_type.Request._definition.name)
+        reply = (names.reply_topic(service), srv_type.Response._definition.name)
+        incoming, outgoing = (request, reply) if is_server else (reply, request)
+
+        def qos(name: str) -> Any:
+            return dds_qos(qos_profile, item + participant.type_user_data(name))
+
+        self._writer = participant.service_writer(*outgoing, qos(outgoing[1]))
+        self._reader = participant.service_reader(*incoming, qos(incoming[1]))
+        self.writer_handle = self._writer.get_instance_handle() & (2**64 - 1)
+        self._endpoints = [
+            Endpoint(node, self._writer, self._on_writer_status),
+            Endpoint(node, self._reader, self._on_reader_status),
+        ]
+
+    def send(self, message: Message, identity: bytes) -> None:
+        """Write a request or a reply.
+
+        Raises:
+            RCLError: the context was shut down.
+            InvalidHandle: the client or server was destroyed.
+        """
+        buffer = serialize(message, header=identity)
+        if self._endpoints[0].closed:
+            raise InvalidHandle("cannot use Destroyable because destruction was requested")
+        if not self._context.ok():
+            raise RCLError(f"'{self.service}': the context is invalid")
+        rawio.write(self._writer, buffer)
+
+    def server_is_ready(self) -> bool:
+        """Whether a request reader and a reply writer of one server match."""
+        readers = self._ids(self._matched_readers(), "serviceid")
+        writers = self._ids(self._matched_writers(), "serviceid")
+        return bool(readers & writers)
+
+    def client_of(self, publication_handle: int) -> str | None:
+        """The clientid behind a request; None when it is gone, "" when it has none."""
+        data = self._reader.get_matched_publication_data(publication_handle)
+        if data is None or not self._is_ours(data):
+            return None
+        return user_data_items(data.qos).get("clientid", "")
+
+    def wait_for_reply_reader(self, clientid: str, timeout_s: float) -> bool:
+        """Wait until the client's reply reader matches, or the reply would be lost."""
+        return self._context.graph.wait_until(
+            lambda: clientid in self._ids(self._matched_readers(), "clientid"),
+            timeout_s=timeout_s,
+            ok=self._context.ok,
+        )
+
+    def wait_for_server(self, timeout_s: float | None) -> bool:
+        """Wait for a server; False when the time is over or the context ends."""
+        return self._context.graph.wait_until(
+            self.server_is_ready, timeout_s=timeout_s, ok=self._context.ok
+        )
+
+    def close(self) -> None:
+        """Leave the graph."""
+        for endpoint in self._endpoints:
+            endpoint.close()
+
+    def _matched_readers(self) -> list[Any]:
+        handles = self._writer.get_matched_subscriptions()
+        found = [self._writer.get_matched_subscription_data(handle) for handle in handles]
+        return [data for data in found if data is not None and self._is_ours(data)]
+
+    def _matched_writers(self) -> list[Any]:
+        handles = self._reader.get_matched_publications()
+        found = [self._reader.get_matched_publication_data(handle) for handle in handles]
+        return [data for data in found if data is not None and self._is_ours(data)]
+
+    def _ids(self, endpoints: list[Any], key: str) -> set[str]:
+        found = {user_data_items(data.qos).get(key) for data in endpoints}
+        return {value for value in found if value is not None}
+
+    def _is_ours(self, data: Any) -> bool:
+        """Whether the peer is CycloneDDS; another vendor is reported once."""
+        guid = data.key.bytes
+        if guid[:2] == VENDOR:
+            return True
+        if guid[:12] not in self._foreign:
+            self._foreign.add(guid[:12])
+            self.report.push(guid)
+        return False
+
+    def _report_foreign(self, guid: bytes) -> None:
+        self._node.get_logger().error(
+            f"A peer of service '{self.service}' (GUID {guid.hex()}) speaks another DDS vendor's "
+            "service protocol and is ignored. Start it with RMW_IMPLEMENTATION=rmw_cyclonedds_cpp"
+        )
+
+    def _on_writer_status(self, _status: int) -> None:
+        """Matches are `Endpoint`'s affair."""
+
+    def _on_reader_status(self, status: int) -> None:
+        if status & DDSStatus.DataAvailable:
+            while samples := rawio.take(self._reader):
+                for sample in samples:
+                    self._on_sample(sample)

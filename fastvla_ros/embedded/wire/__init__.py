@@ -1,0 +1,1 @@
+"""Types, CDR, DDS entities and discovery: what crosses the wire, without rclpy's notions."""

@@ -1,0 +1,233 @@
+"""Who is on the graph: endpoints from DDS discovery, nodes from `ros_discovery_info`."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from cyclonedds.builtin import (
+    BuiltinDataReader,
+    BuiltinTopicDcpsParticipant,
+    BuiltinTopicDcpsPublication,
+    BuiltinTopicDcpsSubscription,
+)
+from cyclonedds.core import DDSStatus, InstanceState
+from cyclonedds.qos import Policy, Qos
+
+from fastvla_ros.embedded.wire import rawio
+from fastvla_ros.embedded.wire.dds_qos import RELIABLE, endpoint_qos
+from fastvla_ros.embedded.wire.messages import MessageFactory, deserialize, serialize
+from fastvla_ros.embedded.wire.participant import Participant
+
+INFO_TOPIC = "ros_discovery_info"
+INFO_TYPE = "rmw_dds_common/msg/ParticipantEntitiesInfo"
+BATCH = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A reader or a writer anywhere on the graph; `topic` and `type_name` are DDS names."""
+
+    guid: bytes
+    participant: bytes
+    topic: str
+    type_name: str
+    qos: Qos
+
+
+@dataclass(eq=False, slots=True)
+class LocalNode:
+    """What one of our nodes announces about itself; the sets hold endpoint GUIDs."""
+
+    namespace: str
+    name: str
+    readers: set[bytes] = field(default_factory=set)
+    writers: set[bytes] = field(default_factory=set)
+
+
+@dataclass(frozen=True, slots=True)
+class GraphNode:
+    """A node as announced, with the GUIDs of its endpoints."""
+
+    namespace: str
+    name: str
+    readers: frozenset[bytes]
+    writers: frozenset[bytes]
+
+
+class Graph:
+    """Announces our nodes and remembers everybody's; `changed` is notified of every change."""
+
+    def __init__(self, participant: Participant, factory: MessageFactory) -> None:
+        self._participant = participant
+        self._factory = factory
+        self.changed = threading.Condition(threading.RLock())
+        # A write may block; the wait thread must still be able to take `changed`.
+        self._announcing = threading.Lock()
+        self._local: list[LocalNode] = []
+        self._remote: dict[bytes, list[GraphNode]] = {}
+        self._writers: dict[bytes, Endpoint] = {}
+        self._readers: dict[bytes, Endpoint] = {}
+        self._open_info_topic()
+        self._watch_builtin(BuiltinTopicDcpsPublication, self._writers)
+        self._watch_builtin(BuiltinTopicDcpsSubscription, self._readers)
+        self._watch_participants()
+
+    def add_node(self, node: LocalNode) -> None:
+        """Announce a node of ours."""
+        with self.changed:
+            self._local.append(node)
+        self.announce()
+
+    def remove_node(self, node: LocalNode) -> None:
+        """Withdraw a node of ours."""
+        with self.changed:
+            self._local.remove(node)
+        self.announce()
+
+    def announce(self) -> None:
+        """Tell the graph about our nodes and their endpoints."""
+        with self._announcing:
+            with self.changed:
+                nodes = [self._entities(node) for node in self._local]
+                self.changed.notify_all()
+            info = self._message("ParticipantEntitiesInfo")(
+                gid=self._gid(self._participant.guid), node_entities_info_seq=nodes
+            )
+            rawio.write(self._info_writer, serialize(info))
+
+    def nodes(self) -> list[GraphNode]:
+        """Every node on the graph, ours included."""
+        with self.changed:
+            ours = [
+                GraphNode(n.namespace, n.name, frozenset(n.readers), frozenset(n.writers))
+                for n in self._local
+            ]
+            return ours + [node for nodes in self._remote.values() for node in nodes]
+
+    def writers(self) -> list[Endpoint]:
+        """Every writer on the graph, ours included."""
+        with self.changed:
+            return list(self._writers.values())
+
+    def readers(self) -> list[Endpoint]:
+        """Every reader on the graph, ours included."""
+        with self.changed:
+            return list(self._readers.values())
+
+    def notify(self) -> None:
+        """Make those who wait look again: a match, or the end of the context."""
+        with self.changed:
+            self.changed.notify_all()
+
+    def wait_until(
+        self, condition: Callable[[], bool], *, timeout_s: float | None, ok: Callable[[], bool]
+    ) -> bool:
+        """Wait for a condition on the graph or on matches.
+
+        Args:
+            timeout_s: None and negative numbers mean forever.
+            ok: Ends the waiting when it becomes false.
+        Returns:
+            Whether the condition holds.
+        """
+        forever = timeout_s is None or timeout_s < 0
+        end = None if forever else time.monotonic() + timeout_s
+        with self.changed:
+            while not condition():
+                remaining = None if end is None else end - time.monotonic()
+                if not ok() or (remaining is not None and remaining <= 0):
+                    return False
+                self.changed.wait(remaining)
+        return True
+
+    def _message(self, name: str) -> type[Any]:
+        return self._factory.message(f"rmw_dds_common/msg/{name}")
+
+    def _gid(self, guid: bytes) -> Any:
+        return self._message("Gid")(data=np.frombuffer(guid, np.uint8))
+
+    def _entities(self, node: LocalNode) -> Any:
+        return self._message("NodeEntitiesInfo")(
+            node_namespace=node.namespace,
+            node_name=node.name,
+            reader_gid_seq=[self._gid(guid) for guid in sorted(node.readers)],
+            writer_gid_seq=[self._gid(guid) for guid in sorted(node.writers)],
+        )
+
+    def _open_info_topic(self) -> None:
+        user_data = self._participant.type_user_data(INFO_TYPE)
+        writer_qos = endpoint_qos(
+            RELIABLE, history=Policy.History.KeepLast(1), transient=True, user_data=user_data
+        )
+        reader_qos = endpoint_qos(
+            RELIABLE,
+            Policy.IgnoreLocal.Participant,
+            history=Policy.History.KeepAll,
+            transient=True,
+            user_data=user_data,
+        )
+        self._info_writer = self._participant.topic_writer(INFO_TOPIC, INFO_TYPE, writer_qos)
+        self._info_reader = self._participant.topic_reader(INFO_TOPIC, INFO_TYPE, reader_qos)
+        self._participant.waitset.attach(self._info_reader, DDSStatus.DataAvailable, self._on_info)
+
+    def _on_info(self, _status: int) -> None:
+        cls = self._factory.message(INFO_TYPE)
+        while samples := rawio.take(self._info_reader):
+            infos: list[Any] = [deserialize(sample.data, cls) for sample in samples]
+            with self.changed:
+                for info in infos:
+                    nodes = [_graph_node(entities) for entities in info.node_entities_info_seq]
+                    self._remote[bytes(info.gid.data)] = nodes
+                self.changed.notify_all()
+
+    def _watch_builtin(self, topic: Any, endpoints: dict[bytes, Endpoint]) -> None:
+        reader = BuiltinDataReader(self._participant.dds, topic)
+
+        def update(_status: int) -> None:
+            while samples := reader.take(N=BATCH):
+                with self.changed:
+                    for sample in samples:
+                        if sample.sample_info.instance_state == InstanceState.Alive:
+                            endpoints[sample.key.bytes] = _endpoint(sample)
+                        else:
+                            endpoints.pop(sample.key.bytes, None)
+                    self.changed.notify_all()
+
+        self._participant.waitset.attach(reader, DDSStatus.DataAvailable, update)
+
+    def _watch_participants(self) -> None:
+        reader = BuiltinDataReader(self._participant.dds, BuiltinTopicDcpsParticipant)
+
+        def update(_status: int) -> None:
+            while samples := reader.take(N=BATCH):
+                with self.changed:
+                    for sample in samples:
+                        if sample.sample_info.instance_state != InstanceState.Alive:
+                            self._remote.pop(sample.key.bytes, None)
+                    self.changed.notify_all()
+
+        self._participant.waitset.attach(reader, DDSStatus.DataAvailable, update)
+
+
+def _endpoint(sample: Any) -> Endpoint:
+    return Endpoint(
+        sample.key.bytes,
+        sample.participant_key.bytes,
+        sample.topic_name,
+        sample.type_name,
+        sample.qos,
+    )
+
+
+def _graph_node(entities: Any) -> GraphNode:
+    return GraphNode(
+        entities.node_namespace,
+        entities.node_name,
+        frozenset(bytes(gid.data) for gid in entities.reader_gid_seq),
+        frozenset(bytes(gid.data) for gid in entities.writer_gid_seq),
+    )

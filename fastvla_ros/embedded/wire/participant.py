@@ -1,0 +1,155 @@
+"""This process's place in a DDS domain, shared by all nodes of one context."""
+
+from __future__ import annotations
+
+import itertools
+import struct
+import threading
+from collections.abc import Callable
+
+from cyclonedds.core import DDSException
+from cyclonedds.domain import Domain, DomainParticipant
+from cyclonedds.idl import IdlStruct
+from cyclonedds.pub import DataWriter, Publisher
+from cyclonedds.qos import Policy, Qos
+from cyclonedds.sub import DataReader, Subscriber
+from cyclonedds.topic import Topic
+
+from fastvla_core.errors import DependencyError, RosError
+from fastvla_ros.embedded.wire import rawio
+from fastvla_ros.embedded.wire.config import cyclonedds_config, warn_about_receive_buffer
+from fastvla_ros.embedded.wire.dds_qos import RELIABLE, endpoint_qos
+from fastvla_ros.embedded.wire.idl import IdlTypes
+from fastvla_ros.embedded.wire.typestore import TypeStore
+from fastvla_ros.embedded.wire.waitset import WaitSetThread
+
+ENCLAVE = b"enclave=/;"
+
+
+class Domains:
+    """Configures each domain of this process once: CycloneDDS takes the XML only at creation."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._open: dict[int, tuple[Domain, int]] = {}
+
+    def acquire(self, domain_id: int) -> None:
+        """Open the domain for one more participant."""
+        with self._lock:
+            if domain_id not in self._open:
+                if not self._open:
+                    warn_about_receive_buffer()
+                self._open[domain_id] = (Domain(domain_id, cyclonedds_config()), 0)
+            domain, users = self._open[domain_id]
+            self._open[domain_id] = (domain, users + 1)
+
+    def release(self, domain_id: int) -> None:
+        """Close the domain with its last participant."""
+        with self._lock:
+            domain, users = self._open[domain_id]
+            if users > 1:
+                self._open[domain_id] = (domain, users - 1)
+            else:
+                del self._open[domain_id]
+                rawio.delete(domain)
+
+
+class Participant:
+    """A domain participant with its topics, its wait thread and its identities.
+
+    Raises:
+        RosError: no participant index is free, or the domain id is out of range.
+        DependencyError: the installed cyclonedds has another sample container.
+    """
+
+    def __init__(
+        self,
+        store: TypeStore,
+        *,
+        domains: Domains,
+        domain_id: int,
+        on_error: Callable[[BaseException], None],
+    ) -> None:
+        self.store = store
+        self.domain_id = domain_id
+        self._domains = domains
+        self._idl = IdlTypes(store)
+        self._topics: dict[tuple[str, type], Topic] = {}
+        self._lock = threading.Lock()
+        self._identities = itertools.count(1)
+        domains.acquire(domain_id)
+        try:
+            self.dds = DomainParticipant(domain_id, qos=Qos(Policy.Userdata(ENCLAVE)))
+        except DDSException as error:
+            domains.release(domain_id)
+            raise RosError(
+                f"cannot join DDS domain {domain_id}: {error}",
+                mend="end other ROS processes (61 fit on one machine) or set ROS_DOMAIN_ID",
+            ) from error
+        self._publisher = Publisher(self.dds)
+        self._subscriber = Subscriber(self.dds)
+        self.guid = self.dds.guid.bytes
+        self_test(self)
+        self.waitset = WaitSetThread(self.dds, on_error=on_error)
+
+    def type_user_data(self, name: str) -> bytes:
+        """The USER_DATA item that names the type's hash."""
+        return f"typehash={self.store.type_hash(name)};".encode()
+
+    def topic_writer(self, topic: str, name: str, qos: Qos) -> DataWriter:
+        """A writer of a plain message type; `topic` is the DDS name."""
+        return DataWriter(self._publisher, self._topic(topic, self._idl.topic_type(name)), qos)
+
+    def topic_reader(self, topic: str, name: str, qos: Qos) -> DataReader:
+        """A reader of a plain message type; `topic` is the DDS name."""
+        return DataReader(self._subscriber, self._topic(topic, self._idl.topic_type(name)), qos)
+
+    def service_writer(self, topic: str, name: str, qos: Qos) -> DataWriter:
+        """A writer of requests or replies."""
+        return DataWriter(self._publisher, self._topic(topic, self._idl.service_type(name)), qos)
+
+    def service_reader(self, topic: str, name: str, qos: Qos) -> DataReader:
+        """A reader of requests or replies."""
+        return DataReader(self._subscriber, self._topic(topic, self._idl.service_type(name)), qos)
+
+    def new_identity(self) -> str:
+        """A fresh clientid or serviceid: our GUID prefix and a counter, in rmw's notation."""
+        raw = self.guid[:12] + struct.pack(">I", next(self._identities))
+        # rmw pads the first byte with a blank, and compares the texts.
+        return f"{raw[0]:2x}" + "".join(f".{byte:x}" for byte in raw[1:])
+
+    def close(self) -> None:
+        """Leave the domain; every entity of the participant goes with it."""
+        self.waitset.stop()
+        self._topics.clear()
+        rawio.delete(self.dds)
+        self._domains.release(self.domain_id)
+
+    def _topic(self, name: str, kind: type[IdlStruct]) -> Topic:
+        with self._lock:
+            key = (name, kind)
+            if key not in self._topics:
+                self._topics[key] = Topic(self.dds, name, kind)
+            return self._topics[key]
+
+
+def self_test(participant: Participant) -> None:
+    """Write and take one sample through `rawio`; the name is outside ROS's name space.
+
+    Raises:
+        DependencyError: the bytes do not come back.
+    """
+    qos = endpoint_qos(RELIABLE, history=Policy.History.KeepLast(1), transient=False, user_data=b"")
+    name, kind = "fastvla_self_test", "std_msgs/msg/UInt64"
+    reader = participant.topic_reader(name, kind, qos)
+    writer = participant.topic_writer(name, kind, qos)
+    sent = bytearray(b"\x00\x01\x00\x00" + participant.guid[:8])
+    rawio.write(writer, sent)
+    received = [bytes(sample.data) for sample in rawio.take(reader)]
+    rawio.delete(writer)
+    rawio.delete(reader)
+    if received != [bytes(sent)]:
+        raise DependencyError(
+            "the installed cyclonedds package passes samples in another layout",
+            mend="pip install cyclonedds==11.0.1",
+        )
