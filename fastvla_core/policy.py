@@ -173,7 +173,7 @@ class FastVLA:
         """
         if not observations:
             return []
-        batch = self._to_device(self.processor.observation_batch(observations))
+        batch = self.processor.observation_batch(observations, device=self.device)
         noise = torch.stack([self._noise(observation) for observation in observations])
         self.model.eval()
         with torch.inference_mode(), self._unpacked(self.model):
@@ -191,10 +191,14 @@ class FastVLA:
         tasks: Sequence[str],
     ) -> dict[str, Tensor]:
         """The batch for `model.loss`, on the policy's device; see the processor."""
-        batch = self.processor.training_batch(
-            images=images, image_mask=image_mask, state=state, actions=actions, tasks=tasks
+        return self.processor.training_batch(
+            images=images,
+            image_mask=image_mask,
+            state=state,
+            actions=actions,
+            tasks=tasks,
+            device=self.device,
         )
-        return self._to_device(batch)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write config.json, model.safetensors, processor files and tokenizer, all or none."""
@@ -202,9 +206,6 @@ class FastVLA:
             write_json(new / "config.json", self.config.to_dict())
             write_tensors(new / "model.safetensors", self.model.state_dict())
             POLICIES.load(self.config.to_dict()["type"]).save_processor(new, self.processor)
-
-    def _to_device(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        return {name: tensor.to(self.device) for name, tensor in batch.items()}
 
     def _noise(self, observation: Observation) -> Tensor:
         text = f"{self._seed} {observation.stamp_ns}".encode()

@@ -70,18 +70,17 @@ class VisionTower(nn.Module):
         if self.condition_width:
             self.camera_condition = nn.Parameter(torch.randn(cameras, self.condition_width) * 0.02)
 
-    def forward(self, images_bchw3: Tensor, condition: Tensor | None) -> Tensor:
+    def forward(self, images_bc3hw: Tensor, condition: Tensor | None) -> Tensor:
         """Tokens of all cameras, [b, c * n, p], cameras in order.
 
         Args:
-            images_bchw3: uint8 [b, c, height, width, 3].
+            images_bc3hw: In [-1, 1]; planar, because the CPU's group norm is ten times slower on
+                channels_last.
             condition: [b, condition_width], or None for a stem without condition.
         """
         tokens = []
-        for camera in range(images_bchw3.shape[1]):
-            # Planar, not channels_last: the CPU's group norm is ten times slower on the latter.
-            planar = images_bchw3[:, camera].permute(0, 3, 1, 2).contiguous()
-            pixels = planar.to(self.projector.weight.dtype) / 127.5 - 1.0
+        for camera in range(images_bc3hw.shape[1]):
+            pixels = images_bc3hw[:, camera].to(self.projector.weight.dtype)
             own = None if condition is None else condition + self.camera_condition[camera]
             stem = self.stems[min(camera, len(self.stems) - 1)]
             tokens.append(self.projector(stem(pixels, own)) + self.camera_embedding[camera])

@@ -15,6 +15,7 @@ from fastvla_core.types import Observation
 
 from .tiny import TEXTS, observation, tiny_policy
 
+CPU = torch.device("cpu")
 STATE_FILE = "policy_preprocessor_step_5_normalizer_processor.safetensors"
 ACTION_FILE = "policy_postprocessor_step_0_unnormalizer_processor.safetensors"
 
@@ -40,6 +41,7 @@ def test_training_targets_come_back_as_the_same_absolute_targets(processor: Flow
         state=torch.from_numpy(np.stack([o.state for o in observations])),
         actions=targets,
         tasks=list(TEXTS),
+        device=CPU,
     )
     found = processor.targets(batch["action"], observations)
     np.testing.assert_allclose(found, targets.numpy(), atol=1e-5)
@@ -47,7 +49,7 @@ def test_training_targets_come_back_as_the_same_absolute_targets(processor: Flow
 
 def test_training_and_serving_make_the_same_batch(processor: FlowVLAProcessor):
     observations = [observation(i, task=TEXTS[i]) for i in range(2)]
-    served = processor.observation_batch(observations)
+    served = processor.observation_batch(observations, device=CPU)
     trained = processor.training_batch(
         images={
             n: torch.stack([torch.from_numpy(o.images[n]) for o in observations])
@@ -57,6 +59,7 @@ def test_training_and_serving_make_the_same_batch(processor: FlowVLAProcessor):
         state=torch.from_numpy(np.stack([o.state for o in observations])),
         actions=torch.zeros(2, 4, 3),
         tasks=list(TEXTS),
+        device=CPU,
     )
     trained.pop("action")
     assert served.keys() == trained.keys()
@@ -64,20 +67,22 @@ def test_training_and_serving_make_the_same_batch(processor: FlowVLAProcessor):
 
 
 def test_a_missing_optional_camera_is_masked(processor: FlowVLAProcessor):
-    batch = processor.observation_batch([observation(0, missing="wrist"), observation(1)])
+    batch = processor.observation_batch(
+        [observation(0, missing="wrist"), observation(1)], device=CPU
+    )
     assert batch["image_mask"].tolist() == [[True, False], [True, True]]
 
 
 def test_a_missing_required_camera_is_refused(processor: FlowVLAProcessor):
     with pytest.raises(ObservationError, match="no image of camera 'front'; got: wrist"):
-        processor.observation_batch([observation(0, missing="front")])
+        processor.observation_batch([observation(0, missing="front")], device=CPU)
 
 
 def test_no_camera_at_all_is_refused_even_when_each_is_optional():
     processor = tiny_policy(optional_cameras=("front", "wrist")).processor
     blind = Observation(stamp_ns=0, task="x", images={}, state=np.zeros(3, np.float32))
     with pytest.raises(ObservationError, match="got: none"):
-        processor.observation_batch([blind])
+        processor.observation_batch([blind], device=CPU)
 
 
 def test_a_state_of_another_size_is_refused(processor: FlowVLAProcessor):
@@ -86,7 +91,7 @@ def test_a_state_of_another_size_is_refused(processor: FlowVLAProcessor):
         stamp_ns=0, task=seen.task, images=seen.images, state=np.zeros(4, np.float32)
     )
     with pytest.raises(ObservationError, match=r"got 4 values, .* 3: joint1, joint2, gripper"):
-        processor.observation_batch([wrong])
+        processor.observation_batch([wrong], device=CPU)
 
 
 def test_statistics_are_checkpoint_content(processor: FlowVLAProcessor, tmp_path: Path):
@@ -140,3 +145,29 @@ def test_per_dimension_action_statistics_are_read_too(processor: FlowVLAProcesso
     save_file(tensors, tmp_path / ACTION_FILE)
     action = load_processor(tmp_path, processor.config).statistics.action
     assert torch.equal(action.unnormalize(torch.ones(1, 4, 3)), torch.full((1, 4, 3), 2.0))
+
+
+def test_images_of_any_size_are_resized_with_padding(processor: FlowVLAProcessor):
+    seen = observation()
+    tall = np.full((64, 24, 3), 255, dtype=np.uint8)
+    resized = Observation(
+        stamp_ns=0, task=seen.task, images={**seen.images, "front": tall}, state=seen.state
+    )
+    front = processor.observation_batch([resized], device=CPU)["images"][0, 0]
+    assert front.shape == (3, 16, 24)
+    assert front[:, :, 9:15].eq(1).all()
+    assert front[:, :, :9].eq(-1).all()
+
+
+def test_pixels_are_scaled_to_minus_one_to_one(processor: FlowVLAProcessor):
+    seen = observation()
+    images = processor.observation_batch([seen], device=CPU)["images"][0]
+    expected = torch.from_numpy(seen.images["wrist"]).permute(2, 0, 1) / 127.5 - 1
+    torch.testing.assert_close(images[1], expected, atol=1e-6, rtol=0)
+    assert images.is_contiguous()
+
+
+def test_read_only_pixels_are_accepted(processor: FlowVLAProcessor):
+    seen = observation()
+    seen.images["front"].flags.writeable = False
+    assert processor.observation_batch([seen], device=CPU)["images"].isfinite().all()

@@ -102,7 +102,7 @@ def model_batch(config: FlowVLAConfig, *, rows: int = 2, seed: int = 0) -> dict[
 
     lengths = random(2, length, rows, 1)
     return {
-        "images": random(0, 256, rows, cameras, height, width, 3).to(torch.uint8),
+        "images": random(0, 256, rows, cameras, 3, height, width) / 127.5 - 1,
         "image_mask": torch.ones(rows, cameras, dtype=torch.bool),
         "tokens": random(1, 300, rows, length),
         "token_mask": torch.arange(length) < lengths,

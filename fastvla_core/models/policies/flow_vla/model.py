@@ -157,7 +157,7 @@ class FlowVLA(nn.Module):
     """A vision-language prefix and a flow-matching action expert with joint attention.
 
     A batch holds
-        images: uint8 [b, c, height, width, 3], RGB, cameras in the order of the config.
+        images: float [b, c, 3, height, width] in [-1, 1], RGB, cameras in the config's order.
         image_mask: bool [b, c], False where a camera is missing; its pixels are then ignored.
         tokens, token_mask: int64 and bool [b, l], at least one real token per row.
         state: float32 [b, S], normalised.

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fastvla_core.errors import ObservationError
+from fastvla_core.kernels.preprocess import PreprocessSpec, preprocess
 from fastvla_core.models.policies.flow_vla.config import FlowVLAConfig
 from fastvla_core.models.statistics import Statistics
 from fastvla_core.models.tokenizer import InstructionTokenizer
@@ -34,6 +35,8 @@ class FlowVLAProcessor:
         self.config = config
         self.statistics = statistics
         self.tokenizer = tokenizer
+        height, width = config.image_resolution
+        self._spec = PreprocessSpec(height=height, width=width)
         relative = config.relative_joints
         self._columns = [i for i, name in enumerate(config.action_names) if name in relative]
         self._states = [config.state_names.index(config.action_names[i]) for i in self._columns]
@@ -63,8 +66,9 @@ class FlowVLAProcessor:
         state: Tensor,
         actions: Tensor,
         tasks: Sequence[str],
+        device: torch.device,
     ) -> dict[str, Tensor]:
-        """The batch for `FlowVLA.loss`, from raw values.
+        """The batch for `FlowVLA.loss` on `device`, from raw values on the CPU.
 
         Args:
             images: Per camera of the config, uint8 [b, H, W, 3].
@@ -75,15 +79,17 @@ class FlowVLAProcessor:
         """
         relative = self.relative(actions, state)
         return {
-            "images": torch.stack([self._resize(images[n]) for n in self.config.cameras], dim=1),
-            "image_mask": image_mask,
-            "state": self.statistics.state.normalize(state.float()),
-            "action": self.statistics.action.normalize(relative.float()),
-            **self.encode(tasks),
+            "images": preprocess([images[n].to(device) for n in self.config.cameras], self._spec),
+            "image_mask": image_mask.to(device),
+            "state": self.statistics.state.normalize(state.float()).to(device),
+            "action": self.statistics.action.normalize(relative.float()).to(device),
+            **_moved(self.encode(tasks), device),
         }
 
-    def observation_batch(self, observations: Sequence[Observation]) -> dict[str, Tensor]:
-        """The batch for `FlowVLA.forward`, on the CPU.
+    def observation_batch(
+        self, observations: Sequence[Observation], *, device: torch.device
+    ) -> dict[str, Tensor]:
+        """The batch for `FlowVLA.forward`, on `device`.
 
         Raises:
             ObservationError: the state has a wrong size, a required camera is missing, or the
@@ -91,22 +97,19 @@ class FlowVLAProcessor:
         """
         for observation in observations:
             self._check(observation)
-        height, width = self.config.image_resolution
-        shape = (len(observations), len(self.config.cameras), height, width, 3)
-        images, mask = torch.zeros(shape, dtype=torch.uint8), torch.zeros(shape[:2]).bool()
+        cameras = self.config.cameras
+        mask = torch.tensor([[c in o.images for c in cameras] for o in observations])
+        # Pixels of a missing camera stay zero: the mask hides their tokens.
+        images = torch.zeros(*mask.shape, 3, *self.config.image_resolution, device=device)
         for row, observation in enumerate(observations):
-            for column, camera in enumerate(self.config.cameras):
-                # Pixels of a missing camera stay unset: the mask hides their tokens.
-                if camera in observation.images:
-                    pixels = torch.from_numpy(np.ascontiguousarray(observation.images[camera]))
-                    images[row, column] = self._resize(pixels)
-                    mask[row, column] = True
+            pixels = [_pixels(observation.images[c]) for c in cameras if c in observation.images]
+            images[row, mask[row]] = preprocess([p.to(device) for p in pixels], self._spec)
         state = torch.from_numpy(np.stack([o.state for o in observations]).astype(np.float32))
         return {
             "images": images,
-            "image_mask": mask,
-            "state": self.statistics.state.normalize(state),
-            **self.encode([o.task for o in observations]),
+            "image_mask": mask.to(device),
+            "state": self.statistics.state.normalize(state).to(device),
+            **_moved(self.encode([o.task for o in observations]), device),
         }
 
     def targets(
@@ -116,14 +119,6 @@ class FlowVLAProcessor:
         state = torch.from_numpy(np.stack([o.state for o in observations]).astype(np.float64))
         actions = self.statistics.action.unnormalize(actions_bta.cpu().double())
         return self.absolute(actions, state).numpy()
-
-    def _resize(self, pixels_bhw3: Tensor) -> Tensor:
-        if pixels_bhw3.shape[-3:-1] == self.config.image_resolution:
-            return pixels_bhw3
-        from fastvla_core.kernels.preprocess import resize_with_pad
-
-        height, width = self.config.image_resolution
-        return resize_with_pad(pixels_bhw3, height=height, width=width)
 
     def _check(self, observation: Observation) -> None:
         expected = self.config.state_names
@@ -142,3 +137,12 @@ class FlowVLAProcessor:
                 mend="start the camera, or name it in `optional_cameras` of config.json if the "
                 "policy was trained to do without",
             )
+
+
+def _pixels(image: NDArray[np.uint8]) -> Tensor:
+    # A copy where the array is read-only, as decoded messages are: torch warns about those.
+    return torch.from_numpy(image if image.flags.writeable else image.copy())
+
+
+def _moved(tensors: Mapping[str, Tensor], device: torch.device) -> dict[str, Tensor]:
+    return {name: tensor.to(device) for name, tensor in tensors.items()}
