@@ -5,6 +5,7 @@ Source: https://mcap.dev/spec
 
 from __future__ import annotations
 
+import dataclasses
 import heapq
 import mmap
 import zlib
@@ -23,11 +24,12 @@ from training.bags.storage import ZSTD_MAGIC, BagProblem, RawMessage, TopicInfo,
 
 MAGIC = b"\x89MCAP0\r\n"
 HEADER, FOOTER, SCHEMA, CHANNEL, MESSAGE, CHUNK, MESSAGE_INDEX, CHUNK_INDEX = range(1, 9)
-METADATA, DATA_END, LAST_KNOWN, FIRST_PRIVATE = 0x0C, 0x0F, 0x0F, 0x80
+METADATA, METADATA_INDEX, LAST_KNOWN, FIRST_PRIVATE = 0x0C, 0x0D, 0x0F, 0x80
 
 _RECORD = Struct("<BQ")
 _U16, _U32, _U64 = Struct("<H"), Struct("<I"), Struct("<Q")
 _CHUNK_HEAD = Struct("<QQQI")
+_CHUNK_INDEX_HEAD = Struct("<QQQ")
 _MESSAGE_HEAD = Struct("<HIQQ")
 _ERRORS = (
     ValueError, RuntimeError, StructError, zstandard.ZstdError, IndexError, EOFError,
@@ -75,6 +77,7 @@ class McapFile:
         self._counts: dict[int, int] = defaultdict(int)
         self._chunks: list[_Chunk] = []
         self._loose: list[tuple[int, int, int]] = []
+        self._indexed_times: dict[int, tuple[int, int]] = {}
         self._bad_chunks: set[int] = set()
         if self._bytes[:8] != MAGIC:
             raise BagError(f"{path}: is not an mcap file", mend="check that the copy is complete")
@@ -82,7 +85,7 @@ class McapFile:
         if not complete or not self._indexed():
             self._count_messages()
         self.topics = self._topics()
-        self._chunks.sort(key=lambda chunk: (chunk.start_ns, chunk.offset))
+        self._chunks = sorted(map(self._timed, self._chunks), key=lambda c: (c.start_ns, c.offset))
         self._loose.sort()
 
     def close(self) -> None:
@@ -160,6 +163,9 @@ class McapFile:
             key, _, stamp_ns, _ = _MESSAGE_HEAD.unpack_from(content, start)
             self._loose.append((stamp_ns, start, end - start))
             self._counts[key] += 1
+        elif kind == CHUNK_INDEX:
+            start_ns, end_ns, offset = _CHUNK_INDEX_HEAD.unpack_from(content, start)
+            self._indexed_times[offset + _RECORD.size] = (start_ns, end_ns)
         elif kind == HEADER:
             self.profile = _text(content, start)[0]
         elif kind in (SCHEMA, CHANNEL):
@@ -198,7 +204,7 @@ class McapFile:
         """Report where the records end, and find chunks behind the damage by the summary."""
         found = 0
         try:
-            found = self._chunks_from_summary(at)
+            found = self._from_summary(at)
         except _ERRORS:
             found = 0
         lost = len(self._bytes) - at
@@ -220,30 +226,50 @@ class McapFile:
         kind, size = _RECORD.unpack_from(self._bytes, at)
         return 0 < kind <= LAST_KNOWN and size < 2**32
 
-    def _chunks_from_summary(self, behind: int) -> int:
+    def _from_summary(self, behind: int) -> int:
+        """Chunks and metadata that only the summary can still find; how many chunks."""
         content = self._bytes
         if content[-8:] != MAGIC or content[-37] != FOOTER:
             return 0
         at, found = _U64.unpack_from(content, len(content) - 28)[0], 0
-        while 0 < at < len(content) - 37:
+        while behind < at < len(content) - 37:
             kind, size = _RECORD.unpack_from(content, at)
             start = at + _RECORD.size
-            if kind == CHUNK_INDEX:
-                offset = _U64.unpack_from(content, start + 16)[0]
-                _, length = _RECORD.unpack_from(content, offset)
-                if offset >= behind:
-                    body = offset + _RECORD.size
-                    self._chunks.append(self._chunk_at(body, body + length))
-                    found += 1
-            elif kind in (SCHEMA, CHANNEL):
-                self._record(kind, start, start + size)
             at = start + size
+            if kind in (SCHEMA, CHANNEL):
+                self._record(kind, start, at)
+            elif kind in (CHUNK_INDEX, METADATA_INDEX):
+                offset = _U64.unpack_from(content, start + 16 * (kind == CHUNK_INDEX))[0]
+                found += offset >= behind and self._recover(offset)
         return found
+
+    def _recover(self, at: int) -> bool:
+        """Take the chunk or metadata record at a place that the summary names."""
+        kind, size = _RECORD.unpack_from(self._bytes, at)
+        start = at + _RECORD.size
+        try:
+            if kind in (CHUNK, METADATA):
+                self._record(kind, start, start + size)
+        except _ERRORS:
+            return False
+        return kind == CHUNK
 
     def _indexed(self) -> bool:
         return self._counts.keys() <= self._channels.keys() and bool(
             self._counts or not self._chunks
         )
+
+    def _timed(self, chunk: _Chunk) -> _Chunk:
+        """The chunk with the times of its messages, where its head and the index disagree.
+
+        No checksum covers the head of a chunk, and the order of messages depends on it.
+        """
+        if self._indexed_times.get(chunk.offset) == (chunk.start_ns, chunk.end_ns):
+            return chunk
+        stamps = [stamp_ns for _, stamp_ns, _ in self._load(chunk)]
+        if not stamps:
+            return chunk
+        return dataclasses.replace(chunk, start_ns=min(stamps), end_ns=max(stamps))
 
     def _count_messages(self) -> None:
         """Read every chunk, for a file whose index is missing."""

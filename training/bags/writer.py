@@ -14,6 +14,7 @@ import numpy as np
 import yaml
 from mcap.writer import CompressionType, Writer
 from numpy.typing import NDArray
+from rosbags.typesys import TypesysError
 
 from fastvla_core.errors import BagError
 from fastvla_core.robot.contract import RobotContract
@@ -178,7 +179,7 @@ class EpisodeWriter:
         if type_name not in self._schemas:
             try:
                 text = messages.typestore().generate_msgdef(type_name, ros_version=2)[0]
-            except KeyError as error:
+            except TypesysError as error:
                 raise BagError(
                     f"topic '{topic}': the type {type_name} is not known",
                     mend="record it with `ros2 bag record`, which reads the definition from ROS",
