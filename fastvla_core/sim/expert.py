@@ -12,15 +12,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fastvla_core.sim.kinematics import solve_gripper_down, tool_yaw
-from fastvla_core.sim.layout import BOWL_RADIUS_M, CUBE_HALF_M, free_push_sides
+from fastvla_core.sim.kinematics import solve_gripper_down
+from fastvla_core.sim.layout import CUBE_HALF_M, free_push_sides
 from fastvla_core.sim.monitor import REACH_ABOVE_M
 from fastvla_core.sim.sim import OPEN_M, SceneObject, TabletopSim
-from fastvla_core.sim.tasks import COLOURS, Task, TaskKind
+from fastvla_core.sim.tasks import Task, TaskKind
+from fastvla_core.sim.view import Scene, look
 
 CLOSED_M = 0.0
-HELD_GAP_M = 0.0212
-"""A hand this far closed holds the cube that is between its fingers."""
 
 _TRAVEL_M = 0.11
 _CARRY_M = 0.125
@@ -28,7 +27,6 @@ _PUSH_HEIGHT_M = 0.022
 _SLOW_M = 0.03
 _FAST_M = 0.04
 _TURN_RAD = 0.25
-_FINGER_M = 0.047
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,74 +39,13 @@ class Waypoint:
     speed_m: float = _SLOW_M
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scene:
-    """What the expert sees: the hand, the cube to act on, and where it should go."""
-
-    tcp: NDArray[np.float64]
-    yaw: float
-    gap: float
-    cube: SceneObject
-    others: tuple[SceneObject, ...]
-    bowl: NDArray[np.float64]
-    goal: NDArray[np.float64]
-
-    @property
-    def to_cube(self) -> NDArray[np.float64]:
-        """From the tool to the cube [m]."""
-        return self.cube.position - self.tcp
-
-    @property
-    def turn_to_cube(self) -> float:
-        """Turn [rad] that aligns the fingers with two faces of the cube: the smallest that fits."""
-        # Any face may lie on the table: the edge that is most level shows the heading.
-        level = int(np.argmin(np.abs(self.cube.rotation[2])))
-        heading = np.arctan2(self.cube.rotation[1, level], self.cube.rotation[0, level])
-        turn = float((heading - self.yaw + np.pi / 4) % (np.pi / 2) - np.pi / 4)
-        other = turn - np.copysign(np.pi / 2, turn)
-        return other if self._is_blocked(turn) and not self._is_blocked(other) else turn
-
-    def _is_blocked(self, turn: float) -> bool:
-        """Whether an open finger would come down on another cube or on the bowl."""
-        angle = self.yaw + turn
-        jaws = _FINGER_M * np.array([-np.sin(angle), np.cos(angle)])
-        cube = self.cube.position[:2]
-        fingers = np.array([cube + jaws, cube - jaws])
-        obstacles = [(other.position[:2], 0.036) for other in self.others]
-        return any(
-            np.linalg.norm(fingers - centre, axis=1).min() < clearance
-            for centre, clearance in [*obstacles, (self.bowl[:2], BOWL_RADIUS_M + 0.015)]
-        )
-
-    @property
-    def is_centred(self) -> bool:
-        """Whether the cube is straight below the fingers, which centre it along the jaws."""
-        jaws = np.array([-np.sin(self.yaw), np.cos(self.yaw)])
-        along = float(jaws @ self.to_cube[:2])
-        across = float(np.hypot(*(self.to_cube[:2] - along * jaws)))
-        return abs(along) < 0.015 and across < 0.012
-
-    @property
-    def is_holding(self) -> bool:
-        """Whether the cube is between the closed fingers."""
-        offset = self.to_cube
-        return bool(
-            np.hypot(*offset[:2]) < 0.014 and abs(offset[2]) < 0.016 and self.gap < HELD_GAP_M
-        )
-
-    @property
-    def is_around_cube(self) -> bool:
-        """Whether the fingers, however far open, are still on both sides of the cube."""
-        return bool(np.hypot(*self.to_cube[:2]) < 0.03 and abs(self.to_cube[2]) < 0.025)
-
-
 def expert_action(sim: TabletopSim, task: Task) -> NDArray[np.float64]:
     """What a demonstrator would do now for the next 0.1 s.
 
     Returns:
         Six joint angles [rad] and the opening of one finger [m], float64 [7], absolute.
     """
-    scene = _look(sim, task)
+    scene = look(sim, task)
     way = _PLANS[task.kind](scene)
     motion = way.position - scene.tcp
     distance = float(np.linalg.norm(motion))
@@ -116,19 +53,6 @@ def expert_action(sim: TabletopSim, task: Task) -> NDArray[np.float64]:
         motion *= way.speed_m / distance
     yaw = scene.yaw + float(np.clip(way.turn, -_TURN_RAD, _TURN_RAD))
     return np.append(solve_gripper_down(scene.tcp + motion, yaw=yaw), way.opening)
-
-
-def _look(sim: TabletopSim, task: Task) -> Scene:
-    goal = sim.bowl if task.reference is None else sim.cube(task.reference)
-    return Scene(
-        tcp=sim.tcp,
-        yaw=tool_yaw(sim.joints),
-        gap=sim.finger_gap,
-        cube=sim.cube(task.target),
-        others=tuple(sim.cube(colour) for colour in COLOURS if colour != task.target),
-        bowl=sim.bowl.position,
-        goal=goal.position,
-    )
 
 
 def _at(xy: NDArray[np.float64], z: float) -> NDArray[np.float64]:

@@ -17,6 +17,7 @@ def play(sim: TabletopSim, seed: int, *, does: Task, asked: Task) -> Outcome:
     for _ in range(HORIZON_TICKS[does.kind]):
         before = sim.tcp
         action = expert_action(sim, does)
+        assert ((action >= sim.limits[:, 0]) & (action <= sim.limits[:, 1])).all()
         sim.step(action)
         assert np.linalg.norm(sim.tcp - before) < 0.045
         if monitor.update() is not Outcome.UNKNOWN:
