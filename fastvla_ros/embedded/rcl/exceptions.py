@@ -9,7 +9,7 @@ class RCLError(RuntimeError):
     """A call that the client library refuses: after shutdown, or an impossible goal state."""
 
 
-class NotInitializedException(Exception):
+class NotInitializedException(Exception):  # noqa: N818 (rclpy's name)
     """`rclpy.init()` has not been called, or the context was shut down."""
 
     def __init__(self, *args: object) -> None:
@@ -20,7 +20,7 @@ class InvalidHandle(Exception):  # noqa: N818 (rclpy's name)
     """The entity has been destroyed."""
 
 
-class NameValidationException(Exception):
+class NameValidationException(Exception):  # noqa: N818 (rclpy's name)
     """A name breaks ROS's rules.
 
     Args:
@@ -60,7 +60,7 @@ class InvalidServiceNameException(NameValidationException):
         super().__init__("service name", name, error, index)
 
 
-class ParameterException(Exception):
+class ParameterException(Exception):  # noqa: N818 (rclpy's name)
     """Base of the parameter errors; `parameters` names the offenders."""
 
     def __init__(self, error: str, parameters: Any) -> None:

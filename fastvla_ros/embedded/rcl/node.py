@@ -7,8 +7,8 @@ import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from rcl_interfaces.msg import Log, ParameterEvent
 from builtin_interfaces.msg import Time as TimeMsg
+from rcl_interfaces.msg import Log, ParameterEvent
 
 from fastvla_ros.embedded.rcl import names
 from fastvla_ros.embedded.rcl.arguments import overrides_for, parse_arguments
@@ -219,9 +219,10 @@ class Node(NodeParameterApi, NodeGraph):
         *,
         callback_group: CallbackGroup | None = None,
         event_callbacks: PublisherEventCallbacks | None = None,
+        publisher_class: type[Publisher[Any]] = Publisher,
     ) -> Publisher[Any]:
         """Offer a topic; an int is a queue depth."""
-        publisher: Publisher[Any] = Publisher(
+        publisher = publisher_class(
             self,
             msg_type,
             self.resolve_topic_name(topic),

@@ -56,7 +56,9 @@ class IdlTypes:
             fields |= {n: self._field(d) for n, d in self._store.message(name).fields}
             if len(fields) == (len(SERVICE_HEADER) if with_header else 0):
                 fields[PLACEHOLDER] = types.uint8
-            struct = make_idl_struct(f"{name.split('/')[-1]}_", dds_type_name(name), fields)
+            struct = make_idl_struct(
+                f"{name.rsplit('/', maxsplit=1)[-1]}_", dds_type_name(name), fields
+            )
             self._structs[key] = struct
         return self._structs[key]
 

@@ -14,7 +14,8 @@ from rosbags.typesys.msg import MSGParser
 
 from fastvla_core.errors import MessageError
 
-# (Nodetype.BASE, (name, bound)), (Nodetype.NAME, type) or (Nodetype.ARRAY | SEQUENCE, (item, size)).
+# (Nodetype.BASE, (name, bound)), (Nodetype.NAME, type), or (Nodetype.ARRAY or SEQUENCE,
+# (item, size)).
 FieldType = Any
 
 PLACEHOLDER = "structure_needs_at_least_one_member"
@@ -166,7 +167,7 @@ def parse_message(name: str, text: str) -> MessageType:
     rosbags resolves a bare type name to the folder of the owner, which is right for `msg` only,
     so every text is parsed as if it stood there.
     """
-    package = name.split("/")[0]
+    package = name.split("/", maxsplit=1)[0]
     (message,) = MSGParser(f"MSG: {package}/msg/Parsed\n{text}").specification()
     return MessageType(
         name,
