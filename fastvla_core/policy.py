@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer
@@ -15,28 +15,19 @@ from torch import Tensor
 
 from fastvla_core.errors import CheckpointError, ContractError, DependencyError
 from fastvla_core.models.checkpoint import (
-    load_weights,
     read_json,
-    read_tensors,
     write_json,
     write_tensors,
     written_atomically,
 )
 from fastvla_core.models.hub import find_checkpoint
+from fastvla_core.models.loading import Quantization, load_model, quantization_of
 from fastvla_core.models.registry import POLICIES, PRESETS
 from fastvla_core.models.statistics import Statistics
-from fastvla_core.quant import (
-    Nf4Linear,
-    dequantized,
-    prepare_for_state,
-    quantize_module,
-    quantized_layers,
-)
+from fastvla_core.quant import dequantized
 from fastvla_core.robot.contract import RobotContract, contract_differences
 from fastvla_core.robot.contract_file import parse_contract
 from fastvla_core.types import ActionChunk, Observation
-
-Quantization = Literal["nf4", "int8"]
 
 
 def policy_config(preset: str, *, contract: RobotContract, **others: Any) -> Any:
@@ -75,7 +66,7 @@ class FastVLA:
         self.config = config
         self.model = model
         self.processor = processor
-        self.quantization = _quantization(model)
+        self.quantization = quantization_of(model)
         self._unpacked = dequantized if self.quantization else nullcontext
         self.reset(seed)
 
@@ -129,7 +120,7 @@ class FastVLA:
         if contract is not None:
             _check_contract(config, contract, source)
         processor = family.load_processor(folder, config)
-        model = _load_model(family, config, folder, quantization)
+        model = load_model(family, config, folder, quantization=quantization)
         return cls(config=config, model=model.to(device), processor=processor, seed=seed)
 
     @property
@@ -224,31 +215,6 @@ class FastVLA:
         )
         self._chunks += 1
         return chunk
-
-
-def _load_model(family: Any, config: Any, folder: Path, quantization: Quantization | None) -> Any:
-    source = folder / "model.safetensors"
-    tensors = read_tensors(source)
-    # On "meta" no memory is filled with random numbers that are thrown away at once.
-    with torch.device("meta"):
-        model = family.model(config)
-    model.eval()
-    prepare_for_state(model, tensors)
-    load_weights(model, tensors, source=source)
-    stored = _quantization(model)
-    if stored is None and quantization is not None:
-        return quantize_module(model, quantization, skip=model.full_precision)
-    if quantization not in (None, stored):
-        raise CheckpointError(
-            f"{source} is quantised to {stored}, not {quantization}",
-            mend="quantise the checkpoint at full precision instead",
-        )
-    return model
-
-
-def _quantization(model: Any) -> Quantization | None:
-    kinds = {type(layer) for layer in quantized_layers(model).values()}
-    return "nf4" if Nf4Linear in kinds else "int8" if kinds else None
 
 
 def _check_contract(config: Any, contract: RobotContract, source: Path) -> None:

@@ -62,6 +62,25 @@ def read_tensors(path: Path, *, device: str = "cpu") -> dict[str, Tensor]:
     return {name: tensor.clone() for name, tensor in tensors.items()}
 
 
+def tensor_shapes(path: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Type and shape of each tensor of a safetensors file; the values are not read.
+
+    Raises:
+        CheckpointError: the file is missing, truncated or damaged.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"{path} is missing", mend=_COPY_AGAIN)
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+            return {name: (s.get_dtype(), tuple(s.get_shape())) for name, s in slices.items()}
+    except (safetensors.SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(
+            f"{path} ({path.stat().st_size} bytes) is truncated or damaged: {error}",
+            mend=_COPY_AGAIN,
+        ) from error
+
+
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Write a safetensors file that LeRobot and Transformers accept."""
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}

@@ -251,3 +251,13 @@ def test_the_same_classes_scale_to_billions_of_parameters():
         model = FlowVLA(large_config(cameras=["a", "b"], state_names=names, action_names=names))
     count = sum(p.numel() for p in model.parameters())
     assert 2.5e9 < count < 4.5e9
+
+
+@pytest.mark.parametrize("others", VISIONS)
+def test_weights_in_bfloat16_give_nearly_the_same_actions(others: dict[str, Any]):
+    model = _model(**others)
+    batch = model_batch(model.config)
+    expected = _act(model, batch)
+    found = _act(model.to(torch.bfloat16), batch)
+    assert found.dtype is torch.float32
+    assert (found - expected).abs().max() < 0.1

@@ -1,0 +1,106 @@
+"""`fastvla models`: which policies there are, and what a checkpoint holds."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from fastvla_core.errors import CheckpointError, FastVLAError
+from fastvla_core.models.registry import POLICIES, PRESETS, VISION_STEMS
+from fastvla_core.resources import share_path
+
+HELP = "list policies; explain a checkpoint"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare `list` and `show`."""
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    listing = actions.add_parser("list", help="shipped policies, types and presets")
+    show = actions.add_parser("show", help="what a checkpoint is, and what it was trained for")
+    show.add_argument("policy", help="folder, shipped name or Hub repository")
+    for action in (listing, show):
+        action.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the answer.
+
+    Raises:
+        CheckpointError: the checkpoint is missing or damaged.
+    """
+    answer = _listing() if args.action == "list" else describe(args.policy)
+    if args.json:
+        print(json.dumps(answer, indent=2))
+        return 0
+    width = max(map(len, answer))
+    for key, value in answer.items():
+        shown = ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else value
+        print(f"{key:<{width}}  {'-' if shown in (None, '') else shown}")
+    return 0
+
+
+def describe(path_or_name: str) -> dict[str, Any]:
+    """What a checkpoint is, without building its network.
+
+    Raises:
+        CheckpointError: it is missing, damaged, or of an unknown type.
+    """
+    from fastvla_core.models.checkpoint import read_json, tensor_shapes
+    from fastvla_core.models.hub import find_checkpoint
+
+    folder = find_checkpoint(path_or_name)
+    data = read_json(folder / "config.json")
+    if "type" not in data:
+        raise CheckpointError(f"{folder / 'config.json'}: the key 'type' is missing")
+    family = POLICIES.load(data["type"])
+    config = family.config(data, source=str(folder / "config.json"))
+    family.load_processor(folder, config)
+    weights = folder / "model.safetensors"
+    contract = config.robot_contract or {}
+    return {
+        "folder": str(folder),
+        "type": data["type"],
+        "robot": contract.get("name"),
+        "contract hash": config.robot_contract_hash,
+        "cameras": list(config.cameras),
+        "may be missing": list(config.optional_cameras),
+        "image size": " x ".join(map(str, config.image_resolution)),
+        "state": list(config.state_names),
+        "action": list(config.action_names),
+        "relative to the state": list(config.relative_joints),
+        "chunk": f"{config.chunk_size} steps of {config.action_dt_s:g} s, "
+        f"{config.n_action_steps} executed per inference",
+        "flow steps": config.num_inference_steps,
+        "weights": f"{weights.stat().st_size / 1e6:.2f} MB",
+        "precision": _precision(tensor_shapes(weights)),
+    }
+
+
+def _precision(tensors: dict[str, tuple[str, tuple[int, ...]]]) -> str:
+    """For example "I8 (24 layers), F32": the quantised layers first."""
+    packed = {
+        "NF4": sum(1 for name in tensors if ".quant_state." in name),
+        "int8": sum(1 for name in tensors if name.endswith(".SCB")),
+    }
+    kinds = [f"{kind} ({count} layers)" for kind, count in packed.items() if count]
+    floats = sorted({dtype for dtype, _ in tensors.values() if dtype.startswith(("F", "BF"))})
+    return ", ".join(kinds + floats)
+
+
+def _listing() -> dict[str, Any]:
+    return {
+        "shipped policies": _shipped(),
+        "policy types": list(POLICIES.names()),
+        "presets": list(PRESETS.names()),
+        "vision stems": list(VISION_STEMS.names()),
+    }
+
+
+def _shipped() -> list[str]:
+    try:
+        folder = share_path("config/policies")
+    except FastVLAError:
+        return []
+    return sorted(Path(p).name for p in folder.iterdir() if (p / "config.json").is_file())

@@ -1,0 +1,47 @@
+"""A network from its checkpoint folder, quantised where asked or stored so."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from fastvla_core.errors import CheckpointError
+from fastvla_core.models.checkpoint import load_weights, read_tensors
+from fastvla_core.quant import Nf4Linear, prepare_for_state, quantize_module, quantized_layers
+
+Quantization = Literal["nf4", "int8"]
+
+
+def load_model(family: Any, config: Any, folder: Path, *, quantization: Quantization | None) -> Any:
+    """Build the family's network and give it the weights in FOLDER/model.safetensors, on the CPU.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, or does not fit the config; or it is
+            quantised in another way than asked for.
+        QuantError: the weights cannot be quantised.
+    """
+    source = folder / "model.safetensors"
+    tensors = read_tensors(source)
+    # On "meta" no memory is filled with random numbers that are thrown away at once.
+    with torch.device("meta"):
+        model = family.model(config)
+    model.eval()
+    prepare_for_state(model, tensors)
+    load_weights(model, tensors, source=source)
+    stored = quantization_of(model)
+    if stored is None and quantization is not None:
+        return quantize_module(model, quantization, skip=model.full_precision)
+    if quantization not in (None, stored):
+        raise CheckpointError(
+            f"{source} is quantised to {stored}, not {quantization}",
+            mend="quantise the checkpoint at full precision instead",
+        )
+    return model
+
+
+def quantization_of(model: Any) -> Quantization | None:
+    """How the model's linear layers are stored; None where all are at full precision."""
+    kinds = {type(layer) for layer in quantized_layers(model).values()}
+    return "nf4" if Nf4Linear in kinds else "int8" if kinds else None
