@@ -24,6 +24,8 @@ CLOSED_M = 0.0
 _TRAVEL_M = 0.11
 _CARRY_M = 0.125
 _PUSH_HEIGHT_M = 0.022
+# Farther out is out of reach, and out of the front camera's sight.
+_PUSH_END_M = 0.26
 _SLOW_M = 0.03
 _FAST_M = 0.04
 _TURN_RAD = 0.25
@@ -167,7 +169,8 @@ def _push(scene: Scene) -> Waypoint:
     if low and gap_to_cube > -0.012 and abs(across) < 0.025 and gap_to_cube < 0.05:
         # Only a low hand in front of the middle of the face pushes; elsewhere the cube would tip
         # over or turn away.
-        share = max(0.0, 1.0 - abs(across) / 0.015) if tcp[2] < 0.034 else 0.0
+        may_push = tcp[2] < 0.034 and -side * cube[1] < _PUSH_END_M
+        share = max(0.0, 1.0 - abs(across) / 0.015) if may_push else 0.0
         position = np.array([cube[0], tcp[1] - side * 0.03 * share, _PUSH_HEIGHT_M])
     elif np.hypot(*(start - tcp[:2])) < 0.012:
         position = _at(start, _PUSH_HEIGHT_M)
