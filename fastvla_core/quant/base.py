@@ -37,6 +37,11 @@ class QuantizedLinear(nn.Module, ABC):
         self.register_parameter("bias", bias)
         self._held: dict[torch.dtype, Tensor] | None = None
 
+    @classmethod
+    @abstractmethod
+    def blank(cls, linear: nn.Linear) -> QuantizedLinear:
+        """Return a layer of the same shape for a stored weight to be loaded into."""
+
     @abstractmethod
     def dense(self, dtype: torch.dtype) -> Tensor:
         """Return the unpacked weight [N, K]."""

@@ -134,7 +134,7 @@ def _quantized(name: str, linear: nn.Linear, mode: Mode, nested: bool) -> Quanti
         raise QuantError(f"layer {name!r}: {error.message}", mend=error.mend) from error
 
 
-def _split_marker(key: str) -> tuple[str, type[Nf4Linear] | type[Int8Linear] | None]:
+def _split_marker(key: str) -> tuple[str, type[QuantizedLinear] | None]:
     for marker, kind in ((f".weight.{STATE_KEY}", Nf4Linear), (".SCB", Int8Linear)):
         if key.endswith(marker):
             return key.removesuffix(marker), kind

@@ -21,11 +21,12 @@ def block_scales(weight: Nf4Weight) -> Tensor:
 
 def scale_by_block(flat: Tensor, scales: Tensor, block: int) -> None:
     """Multiply each run of `block` elements in place by its scale; the last run may be short."""
-    whole = flat.numel() // block
-    split = whole * block
-    flat[:split].view(whole, block).mul_(scales[:whole, None])
-    if split < flat.numel():
-        flat[split:].mul_(scales[whole])
+    whole, rest = divmod(flat.numel(), block)
+    if not rest:
+        flat.view(whole, block).mul_(scales.view(whole, 1))
+        return
+    flat[:-rest].view(whole, block).mul_(scales[:whole, None])
+    flat[-rest:].mul_(scales[whole])
 
 
 def dequantize(weight: Nf4Weight, dtype: torch.dtype) -> Tensor:
@@ -36,7 +37,9 @@ def dequantize(weight: Nf4Weight, dtype: torch.dtype) -> Tensor:
     """
     rows, columns = weight.shape
     index = weight.packed.view(-1).int()
-    flat = pair_table(index.device).index_select(0, index).view(torch.float32)[: rows * columns]
+    flat = pair_table(index.device).index_select(0, index).view(torch.float32)
+    if rows * columns % 2:
+        flat = flat[:-1]
     scale_by_block(flat, block_scales(weight), weight.block)
     return flat.view(rows, columns).to(dtype)
 
