@@ -74,7 +74,7 @@ def describe(options: BringupOptions) -> tuple[NodeSpec, ...]:
     guard = NodeSpec(
         name="command_guard",
         executable="command_guard",
-        module="fastvla_ros.nodes.command_guard",
+        module="fastvla_ros.nodes.command_guard_node",
         class_name="CommandGuardNode",
         parameters=common,
         own_process=True,
@@ -89,7 +89,7 @@ def describe(options: BringupOptions) -> tuple[NodeSpec, ...]:
     server = NodeSpec(
         name="policy_server",
         executable="policy_server",
-        module="fastvla_ros.nodes.policy_server",
+        module="fastvla_ros.nodes.policy_server_node",
         class_name="PolicyServerNode",
         parameters={
             **common,

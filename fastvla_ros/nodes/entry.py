@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import signal
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -26,7 +25,6 @@ def run_node(module: str, class_name: str, *, args: Sequence[str] | None = None)
     import rclpy
     from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
 
-    signal.signal(signal.SIGTERM, _interrupt)
     rclpy.init(args=list(args) if args is not None else None)
     node: Any = None
     try:
@@ -44,7 +42,3 @@ def run_node(module: str, class_name: str, *, args: Sequence[str] | None = None)
             node.destroy_node()
         rclpy.try_shutdown()
     return 0
-
-
-def _interrupt(_signal: int, _frame: Any) -> None:
-    raise KeyboardInterrupt

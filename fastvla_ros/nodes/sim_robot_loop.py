@@ -83,7 +83,8 @@ class SimLoop:
 
     Args:
         make_sim: Builds the simulator, in the loop's thread.
-        epoch_ns: Stamp of the first instant: the wall clock's, or 0 when this loop is the clock.
+        epoch_ns: Stamp of the first instant, asked when the simulator stands.
+        follow_wall: Stamps are the wall clock's, so time that was lost is left out of them.
     """
 
     def __init__(
@@ -94,7 +95,7 @@ class SimLoop:
         rates: SimRates,
         make_sim: Callable[[], TabletopSim],
         seed: int = 0,
-        epoch_ns: int = 0,
+        epoch_ns: Callable[[], int],
         follow_wall: bool = True,
         now_ns: Callable[[], int] = time.monotonic_ns,
         sleep: Callable[[float], None] = time.sleep,
@@ -108,7 +109,8 @@ class SimLoop:
         self._follow_wall = follow_wall
         self._tick_ns = round(1e9 / rates.joints_hz)
         # stamp = epoch + simulated time; a reset and lost time move the epoch, never backwards.
-        self._epoch_ns = epoch_ns
+        self._first_stamp_ns = epoch_ns
+        self._epoch_ns = 0
         self._requests: queue.SimpleQueue[tuple[Callable[[], None], Future[None]]] = (
             queue.SimpleQueue()
         )
@@ -118,7 +120,7 @@ class SimLoop:
         self._decided = False
         self._judge_due_ns = 0
         self._stop = threading.Event()
-        self._stamp_ns = epoch_ns
+        self._stamp_ns = 0
         self.lost_ns = 0
         self.drive = SimDrive(contract, start=np.zeros(len(contract.action_names)))
 
@@ -180,9 +182,10 @@ class SimLoop:
     def open(self) -> None:
         """Build the simulator in the calling thread and draw every camera once."""
         self._sim = self._make_sim()
-        self._reset(self._seed)
         for camera in self._rates.cameras_hz:
             self._sim.render(camera)
+        self._stamp_ns = self._first_stamp_ns()
+        self._reset(self._seed)
         self._anchor_wall_ns, self._anchor_stamp_ns = self._now_ns(), self._stamp_ns
 
     def _due_wall_ns(self) -> int:

@@ -80,7 +80,9 @@ class SimRobotNode(Node):
             ),
             make_sim=lambda: TabletopSim(image_size=policy_size),
             seed=seed,
-            epoch_ns=_CLOCK_START_NS if publish_clock else self.get_clock().now().nanoseconds,
+            epoch_ns=lambda: (
+                _CLOCK_START_NS if publish_clock else self.get_clock().now().nanoseconds
+            ),
             follow_wall=not publish_clock,
         )
         self._loop.start()

@@ -52,7 +52,7 @@ class Rig:
             rates=SimRates(cameras_hz=cameras or {}, time_scale=time_scale),
             make_sim=self._make_sim,
             seed=3,
-            epoch_ns=EPOCH_NS,
+            epoch_ns=lambda: EPOCH_NS,
             follow_wall=follow_wall,
             now_ns=lambda: self.clock.now_ns,
         )

@@ -1,0 +1,1 @@
+"""Measurements of the way from a camera to the robot."""
