@@ -44,7 +44,7 @@ def test_plain_data_reads_back_to_an_equal_contract():
 def test_hash_ignores_comments_but_not_limits(tmp_path: Path):
     commented = edited(tmp_path, "name: tabletop", "# a remark\nname: tabletop")
     assert load_contract(commented).hash() == load_contract("tabletop").hash()
-    slower = edited(tmp_path, "max_velocity: 3.0", "max_velocity: 2.0")
+    slower = edited(tmp_path, "max_velocity: 4.0", "max_velocity: 2.0")
     assert load_contract(slower).hash() != load_contract("tabletop").hash()
 
 
