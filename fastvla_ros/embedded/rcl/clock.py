@@ -96,10 +96,10 @@ class JumpHandle:
 class Clock:
     """Reads one kind of time."""
 
-    def __new__(cls, *, clock_type: ClockType = ClockType.SYSTEM_TIME) -> Clock:
+    def __new__(cls, *, clock_type: ClockType = ClockType.SYSTEM_TIME) -> Any:
         if not isinstance(clock_type, ClockType):
             raise TypeError("Clock type must be a ClockType enum")
-        wanted = ROSClock if clock_type is ClockType.ROS_TIME else cls
+        wanted: Any = ROSClock if clock_type is ClockType.ROS_TIME else cls
         return super().__new__(wanted)
 
     def __init__(self, *, clock_type: ClockType = ClockType.SYSTEM_TIME) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import threading
-import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterator
@@ -17,6 +16,7 @@ from fastvla_ros.embedded.rcl.entity import Entity
 from fastvla_ros.embedded.rcl.task import Future, Task, Wakeup
 from fastvla_ros.embedded.rcl.timer import Timer
 from fastvla_ros.embedded.rcl.utilities import available_threads, get_default_context
+from fastvla_ros.embedded.wire.deadlines import deadline, remaining
 
 if TYPE_CHECKING:
     from fastvla_ros.embedded.rcl.node import Node
@@ -123,12 +123,10 @@ class Executor:
     ) -> None:
         """Run callbacks until the future is done or the time is over."""
         future.add_done_callback(Wakeup(self.wake))
-        forever = timeout_sec is None or timeout_sec < 0
-        end = None if forever else time.monotonic() + timeout_sec
+        end = deadline(timeout_sec)
         while self._context.ok() and not future.done() and not self._is_shutdown:
-            remaining = None if end is None else max(end - time.monotonic(), 0.0)
-            self._spin_once(remaining, future.done)
-            if end is not None and time.monotonic() >= end:
+            self._spin_once(remaining(end), future.done)
+            if remaining(end) == 0:
                 return
 
     def spin_once_until_future_complete(
@@ -159,8 +157,7 @@ class Executor:
             TimeoutException, ShutdownException, ExternalShutdownException,
             ConditionReachedException: there is none, and why.
         """
-        forever = timeout_sec is None or timeout_sec < 0
-        end = None if forever else time.monotonic() + timeout_sec
+        end = deadline(timeout_sec)
         with self._changed:
             while True:
                 self._look_again = False
@@ -170,11 +167,11 @@ class Executor:
                 task = self._next_task()
                 if task is not None:
                     return task
-                remaining = None if end is None else end - time.monotonic()
-                if remaining is not None and remaining <= 0:
+                left_s = remaining(end)
+                if left_s == 0:
                     raise TimeoutException()
                 if not self._look_again:
-                    self._changed.wait(_shorter(remaining, self._until_next_timer()))
+                    self._changed.wait(_shorter(left_s, self._until_next_timer()))
 
     def _check_alive(self) -> None:
         if self._is_shutdown:

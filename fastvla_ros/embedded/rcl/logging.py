@@ -6,12 +6,10 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from enum import IntEnum
 from functools import cache
 from typing import Any
-
-# severity, time [ns], logger, message, file, function, line
-Sink = Callable[["LoggingSeverity", int, str, str, str, str, int], None]
 
 
 class LoggingSeverity(IntEnum):
@@ -23,6 +21,22 @@ class LoggingSeverity(IntEnum):
     WARN = 30
     ERROR = 40
     FATAL = 50
+
+
+@dataclass(frozen=True, slots=True)
+class LogRecord:
+    """One message and where in the code it comes from."""
+
+    severity: LoggingSeverity
+    stamp_ns: int
+    name: str
+    message: str
+    file: str
+    function: str
+    line: int
+
+
+Sink = Callable[[LogRecord], None]
 
 
 class LoggingState:
@@ -147,7 +161,18 @@ class RcutilsLogger:
             now_s = time.monotonic() if clock is None else clock.now().nanoseconds / 1e9
             allowed = _allowed(memory, now_s, throttle_duration_sec, skip_first, once)
         if allowed:
-            _emit(LoggingSeverity(severity), logger, str(message), frame.f_code.co_name, site)
+            stamp_ns, function = time.time_ns(), frame.f_code.co_name
+            _emit(
+                LogRecord(
+                    LoggingSeverity(severity),
+                    stamp_ns,
+                    logger,
+                    str(message),
+                    file=site[0],
+                    function=function,
+                    line=site[1],
+                )
+            )
         return allowed
 
 
@@ -165,18 +190,17 @@ def _allowed(
     return not (skip_first and first)
 
 
-def _emit(
-    severity: LoggingSeverity, name: str, message: str, function: str, site: tuple[str, int]
-) -> None:
+def _emit(record: LogRecord) -> None:
     state = logging_state()
-    stamp_ns = time.time_ns()
     if state.stdout:
-        seconds, rest = divmod(stamp_ns, 1_000_000_000)
-        sys.stderr.write(f"[{severity.name}] [{seconds}.{rest:09d}] [{name}]: {message}\n")
+        seconds, rest = divmod(record.stamp_ns, 1_000_000_000)
+        sys.stderr.write(
+            f"[{record.severity.name}] [{seconds}.{rest:09d}] [{record.name}]: {record.message}\n"
+        )
         sys.stderr.flush()
-    sink = state.sink(name)
+    sink = state.sink(record.name)
     if sink is not None:
-        sink(severity, stamp_ns, name, message, site[0], function, site[1])
+        sink(record)
 
 
 def get_logger(name: str) -> RcutilsLogger:

@@ -27,7 +27,7 @@ from fastvla_ros.embedded.rcl.event_handler import (
 from fastvla_ros.embedded.rcl.exceptions import NotInitializedException
 from fastvla_ros.embedded.rcl.guard_condition import GuardCondition
 from fastvla_ros.embedded.rcl.logging import (
-    LoggingSeverity,
+    LogRecord,
     RcutilsLogger,
     get_logger,
     logging_state,
@@ -102,7 +102,7 @@ class Node(NodeParameterApi, NodeGraph):
         self._executor: weakref.ref[Executor] | None = None
         self._destroyed = False
         self._default_callback_group = MutuallyExclusiveCallbackGroup()
-        self._clock = ROSClock()
+        self._clock: ROSClock = ROSClock()
         self._logger = get_logger(self._logger_name())
         self._context.node_created()
         self.graph_entry = LocalNode(self._namespace, self._name)
@@ -415,19 +415,12 @@ class Node(NodeParameterApi, NodeGraph):
             return
         publisher = self.create_publisher(Log, "/rosout", qos_profile_rosout_default)
 
-        def publish(
-            severity: LoggingSeverity,
-            stamp_ns: int,
-            name: str,
-            message: str,
-            file: str,
-            function: str,
-            line: int,
-        ) -> None:
+        def publish(record: LogRecord) -> None:
             if self._context.ok():
-                stamp = TimeMsg(sec=stamp_ns // NS, nanosec=stamp_ns % NS)
-                log = Log(stamp=stamp, level=int(severity), name=name, msg=message)
-                log.file, log.function, log.line = file, function, line
+                stamp = TimeMsg(sec=record.stamp_ns // NS, nanosec=record.stamp_ns % NS)
+                level = int(record.severity)
+                log = Log(stamp=stamp, level=level, name=record.name, msg=record.message)
+                log.file, log.function, log.line = record.file, record.function, record.line
                 publisher.publish(log)
 
         logging_state().sinks[self._logger.name] = publish

@@ -8,7 +8,7 @@ from typing import Any
 from fastvla_ros.embedded.rcl.duration import Duration, Infinite
 
 
-class InvalidQoSProfileException(Exception):
+class InvalidQoSProfileException(Exception):  # noqa: N818 (rclpy's name)
     """A profile whose parts do not fit."""
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +19,7 @@ from cyclonedds.qos import Policy, Qos
 
 from fastvla_ros.embedded.wire import rawio
 from fastvla_ros.embedded.wire.dds_qos import RELIABLE, endpoint_qos
+from fastvla_ros.embedded.wire.deadlines import deadline, remaining
 from fastvla_ros.embedded.wire.messages import MessageFactory, deserialize, serialize
 from fastvla_ros.embedded.wire.participant import Participant
 
@@ -135,14 +135,13 @@ class Graph:
         Returns:
             Whether the condition holds.
         """
-        forever = timeout_s is None or timeout_s < 0
-        end = None if forever else time.monotonic() + timeout_s
+        end = deadline(timeout_s)
         with self.changed:
             while not condition():
-                remaining = None if end is None else end - time.monotonic()
-                if not ok() or (remaining is not None and remaining <= 0):
+                left_s = remaining(end)
+                if not ok() or left_s == 0:
                     return False
-                self.changed.wait(remaining)
+                self.changed.wait(left_s)
         return True
 
     def _message(self, name: str) -> type[Any]:

@@ -56,10 +56,8 @@ class IdlTypes:
             fields |= {n: self._field(d) for n, d in self._store.message(name).fields}
             if len(fields) == (len(SERVICE_HEADER) if with_header else 0):
                 fields[PLACEHOLDER] = types.uint8
-            struct = make_idl_struct(
-                f"{name.rsplit('/', maxsplit=1)[-1]}_", dds_type_name(name), fields
-            )
-            self._structs[key] = struct
+            short = name.rpartition("/")[2]
+            self._structs[key] = make_idl_struct(f"{short}_", dds_type_name(name), fields)
         return self._structs[key]
 
     def _field(self, desc: FieldType) -> Any:

@@ -79,7 +79,7 @@ def idl_type(desc: FieldType) -> str:
     kind, detail = desc
     if kind == Nodetype.BASE:
         name, bound = detail
-        return f"string<{bound}>" if bound else IDL_NAMES.get(name, name)
+        return f"string<{bound}>" if bound else str(IDL_NAMES.get(name, name))
     if kind == Nodetype.NAME:
         package, _, name = detail.split("/")
         return f"{package}/{name}"
