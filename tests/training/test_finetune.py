@@ -1,0 +1,156 @@
+"""Training: it learns, it resumes exactly, it refuses what does not fit and keeps what it has."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from fastvla_core.errors import CheckpointError, DatasetError
+from fastvla_core.models.statistics import Statistics, identity_statistics
+from fastvla_core.models.tokenizer import train_tokenizer
+from fastvla_core.policy import FastVLA, policy_config
+from fastvla_core.robot.contract_file import load_contract
+from training.bench.training_speed import random_cache
+from training.dataset import StepDataset, training_batch
+from training.finetune import Trainer, learning_rate
+from training.recipe import TrainConfig
+from training.trainer_state import newest_state
+
+CONTRACT = load_contract("tabletop")
+CONFIG = TrainConfig(
+    steps=6, batch_size=4, checkpoint_every=2, precision="fp32", warmup_steps=2, validation=0.0
+)
+
+
+def small_policy() -> FastVLA:
+    config = policy_config("nano", contract=CONTRACT, image_resolution=(32, 32))
+    statistics: Statistics = identity_statistics(state=7, steps=config.chunk_size, action=7)
+    tokenizer = train_tokenizer(["pick up the red cube"], vocab_size=config.vocab_size)
+    return FastVLA.from_config(config, statistics=statistics, tokenizer=tokenizer)
+
+
+def dataset_for(policy: FastVLA) -> StepDataset:
+    return StepDataset(
+        random_cache(policy, frames=32),
+        cameras=policy.config.cameras,
+        chunk_size=policy.config.chunk_size,
+        validation=0.0,
+    )
+
+
+def trainer(out: Path, config: TrainConfig = CONFIG) -> tuple[Trainer, FastVLA]:
+    out.mkdir(parents=True, exist_ok=True)
+    policy = small_policy()
+    return Trainer(policy, dataset=dataset_for(policy), config=config, out=out), policy
+
+
+class Killed(Exception):
+    """Stands for SIGKILL at a step."""
+
+
+def test_a_killed_run_resumes_to_exactly_the_same_policy(tmp_path: Path, monkeypatch):
+    whole, straight = trainer(tmp_path / "straight")
+    whole.run()
+
+    broken, _ = trainer(tmp_path / "resumed")
+    step = Trainer._step
+
+    def dying(self: Trainer, number: int, batch: object) -> float:
+        if number == 5:
+            raise Killed
+        return step(self, number, batch)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_step", dying)
+        with pytest.raises(Killed):
+            broken.run()
+    again, resumed = trainer(tmp_path / "resumed")
+    again.run()
+    for name, value in straight.model.state_dict().items():
+        assert torch.equal(value, resumed.model.state_dict()[name]), name
+
+
+def test_training_lowers_the_loss_on_what_it_sees(tmp_path: Path):
+    config = dataclasses.replace(CONFIG, steps=60, batch_size=8, checkpoint_every=1000)
+    run, _ = trainer(tmp_path, config)
+    points = []
+    run.run(report=lambda point, _: points.append(point.loss))
+    assert points[-1] < 0.9 * points[0]
+    assert (tmp_path / "loss.csv").read_text().startswith("step,loss,validation_loss")
+    assert (tmp_path / "loss.png").stat().st_size > 1000
+
+
+def test_the_saved_policy_acts_like_the_trained_one(tmp_path: Path):
+    from fastvla_core.types import Observation
+
+    run, policy = trainer(tmp_path)
+    loaded = FastVLA.from_pretrained(run.run(), contract=CONTRACT)
+    image = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    seen = Observation(
+        stamp_ns=1,
+        task="pick up the red cube",
+        images={"front": image, "wrist": image},
+        state=np.zeros(7, np.float32),
+    )
+    assert np.array_equal(policy.infer(seen).positions, loaded.infer(seen).positions)
+
+
+def test_other_settings_refuse_to_resume_and_keep_the_checkpoint(tmp_path: Path):
+    trainer(tmp_path)[0].run()
+    changed, _ = trainer(tmp_path, dataclasses.replace(CONFIG, batch_size=2))
+    with pytest.raises(CheckpointError, match="batch_size = 4"):
+        changed.run()
+    assert newest_state(tmp_path / "checkpoints") is not None
+
+
+def test_a_damaged_training_state_is_named(tmp_path: Path):
+    trainer(tmp_path)[0].run()
+    newest = newest_state(tmp_path / "checkpoints")
+    assert newest is not None
+    (newest / "trainer.safetensors").write_bytes(b"short")
+    with pytest.raises(CheckpointError, match=newest.name):
+        trainer(tmp_path)[0].run()
+
+
+def test_a_batch_follows_from_seed_and_step_alone():
+    dataset = dataset_for(small_policy())
+    one, same, other = (
+        training_batch(dataset, seed=0, step=s, batch_size=8, camera_dropout=0.5) for s in (3, 3, 4)
+    )
+    assert torch.equal(one.state, same.state)
+    assert torch.equal(one.image_mask, same.image_mask)
+    assert not torch.equal(one.state, other.state)
+
+
+def test_camera_dropout_hides_one_camera_and_never_all():
+    dataset = dataset_for(small_policy())
+    batch = training_batch(dataset, seed=0, step=0, batch_size=64, camera_dropout=1.0)
+    assert (batch.image_mask.sum(1) == 1).all()
+    batch = training_batch(dataset, seed=0, step=0, batch_size=64, camera_dropout=0.0)
+    assert batch.image_mask.all()
+
+
+def test_chunks_repeat_the_last_target_at_the_end_of_an_episode():
+    policy = small_policy()
+    dataset = dataset_for(policy)
+    batch = dataset.batch(np.array([30]))
+    label = random_cache(policy, frames=32).label
+    assert np.array_equal(batch.actions[0, 0], label[30])
+    assert all(np.array_equal(batch.actions[0, k], label[31]) for k in range(1, 8))
+
+
+def test_a_camera_that_the_data_lacks_is_named():
+    policy = small_policy()
+    with pytest.raises(DatasetError, match="no camera 'top'"):
+        StepDataset(random_cache(policy, frames=8), cameras=("top",), chunk_size=8)
+
+
+def test_learning_rate_warms_up_and_ends_low():
+    config = TrainConfig(steps=100, warmup_steps=10, learning_rate=1.0, final_learning_rate=0.1)
+    assert learning_rate(0, config=config) == pytest.approx(0.1)
+    assert learning_rate(10, config=config) == pytest.approx(1.0)
+    assert learning_rate(100, config=config) == pytest.approx(0.1)
