@@ -5,17 +5,14 @@ from __future__ import annotations
 import threading
 from collections import deque
 
-import numpy as np
-from numpy.typing import NDArray
-
 from fastvla_core.errors import PolicyError
 from fastvla_core.robot.align import StaleStreamError
-from fastvla_core.robot.buffers import JOINT_STATES
 from fastvla_core.robot.contract import RobotContract
 from fastvla_core.runtime.chunking import ChunkExecutor
 from fastvla_core.runtime.engine import InferenceWorker
 from fastvla_core.types import ActionChunk, JointTrajectoryCommand
 from fastvla_ros.bridge.streams import StreamBridge
+from fastvla_ros.nodes.goal_motion import GoalMotion
 from fastvla_ros.nodes.goal_record import GoalRecord
 from fastvla_ros.nodes.goal_types import (
     GoalCode,
@@ -43,7 +40,6 @@ _URGENCY = (
     GoalCode.TIMEOUT,
 )
 _CLOCK_JUMP_NS = 100_000_000
-_ANY_TIME_NS = 2**63 - 1
 
 
 class GoalSession:
@@ -71,12 +67,12 @@ class GoalSession:
         seed: int = 0,
         path: deque[PathLatency] | None = None,
     ) -> None:
-        self.task, self.options = task, options
-        self._contract, self._bridge, self._worker = contract, bridge, worker
+        self.task, self.options, self.started = task, options, now
+        self._bridge, self._worker = bridge, worker
         self._executor = ChunkExecutor(contract, speed_scale=options.speed_scale)
-        self._period_ns = round(1e9 / contract.control_rate_hz)
+        self._motion = GoalMotion(contract, buffers=bridge.buffers)
         path = deque[PathLatency](maxlen=1) if path is None else path
-        self._record = GoalRecord(now=now, period_ns=self._period_ns, path=path)
+        self._record = GoalRecord(now=now, period_ns=self._motion.period_ns, path=path)
         self._lock = threading.RLock()
         self._requests: dict[GoalCode, tuple[str, Outcome]] = {}
         self._end: GoalEnd | None = None
@@ -87,7 +83,6 @@ class GoalSession:
         self._due_ns: int | None = None
         self._submitted_ns: int | None = None
         self._hold_due = False
-        self._last_command: NDArray[np.float64] | None = None
         bridge.start_fresh()
         worker.restart(seed)
 
@@ -100,6 +95,20 @@ class GoalSession:
                 return False
             self._requests.setdefault(code, (message, outcome))
             return True
+
+    def fail(self, now: Instant, message: str) -> GoalEnd:
+        """End at once without a tick, after a defect; nothing is commanded any more."""
+        with self._lock:
+            self._worker.discard()
+            if self._end is None:
+                self._end = self._record.end(
+                    now,
+                    code=GoalCode.UNKNOWN,
+                    message=message,
+                    outcome=Outcome.UNKNOWN,
+                    last_command=False,
+                )
+            return self._end
 
     def on_limited(self, count: int) -> None:
         """Take how many commands of this goal the guard has limited so far."""
@@ -132,12 +141,9 @@ class GoalSession:
                 self.request_end(GoalCode.TIMEOUT, f"not done within {self.options.timeout_s:g} s")
             if self._requests:
                 return self._finish(now, chunk)
-            command = self._command(now)
-            if command is not None:
-                self._last_command = command.positions
             return Tick(
                 chunk=chunk,
-                command=command,
+                command=self._command(now),
                 feedback=self._record.feedback(
                     now,
                     state=self._state,
@@ -227,62 +233,28 @@ class GoalSession:
 
     def _play(self, chunk: ActionChunk, now: Instant) -> None:
         if self._state is not GoalState.EXECUTING:
-            self._executor.reset(self._rest(), now_ns=now.ros_ns)
+            self._executor.reset(self._motion.rest(), now_ns=now.ros_ns)
         self._executor.submit(chunk)
         self._state, self._hold_due = GoalState.EXECUTING, False
         step_ns = chunk.dt_s / self.options.speed_scale * 1e9
         self._due_ns = chunk.stamp_ns + round(self.options.execute_steps * step_ns)
 
-    # -- commanding ----------------------------------------------------------------------------
+    # -- commanding and ending -------------------------------------------------------------------
 
     def _command(self, now: Instant) -> JointTrajectoryCommand | None:
         if self.options.dry_run:
             return None
-        if self._hold_due:
-            return self._hold_command(now)
-        # Reached one period from now, so it is the setpoint of that time.
-        setpoint = self._executor.sample(now.ros_ns + self._period_ns)
-        if setpoint is None:
-            return None
-        return self._point(now, setpoint.positions, setpoint.velocities)
-
-    def _hold_command(self, now: Instant) -> JointTrajectoryCommand | None:
-        """Stay at the measured position; None when nothing moved or no joint state is fresh."""
-        newest_ns = self._bridge.buffers.newest_ns(JOINT_STATES)
-        limit_ns = self._contract.joint_states.max_age_s * 1e9
-        rest = self._rest()
-        if newest_ns is None or now.ros_ns - newest_ns > limit_ns or rest is None:
-            return None
-        self._hold_due = False
-        return None if self._last_command is None else self._point(now, rest, np.zeros_like(rest))
-
-    def _rest(self) -> NDArray[np.float64] | None:
-        """The measured arm, with the gripper's last target: measured, it would lose its grip."""
-        sample = self._bridge.buffers.hold(JOINT_STATES, at_ns=_ANY_TIME_NS)
-        if sample is None:
-            return None
-        rest = np.asarray(sample.value, np.float64).copy()
-        if self._last_command is not None:
-            arm = len(self._contract.joints)
-            rest[arm:] = self._last_command[arm:]
-        return rest
-
-    def _point(
-        self, now: Instant, positions: NDArray[np.float64], velocities: NDArray[np.float64]
-    ) -> JointTrajectoryCommand:
-        return JointTrajectoryCommand(
-            stamp_ns=now.ros_ns,
-            names=self._contract.action_names,
-            positions=positions,
-            velocities=velocities,
-            duration_s=self._period_ns * 1e-9,
-        )
+        if not self._hold_due:
+            return self._motion.move(self._executor, now_ns=now.ros_ns)
+        command = self._motion.hold(now_ns=now.ros_ns)
+        self._hold_due = command is None
+        return command
 
     def _finish(self, now: Instant, chunk: ActionChunk | None) -> Tick:
         code = next(code for code in _URGENCY if code in self._requests)
         message, outcome = self._requests[code]
         moving = self._hold_due or self._state is GoalState.EXECUTING
-        command = self._hold_command(now) if moving and not self.options.dry_run else None
+        command = self._motion.hold(now_ns=now.ros_ns) if moving else None
         self._worker.discard()
         self._executor.reset()
         self._state = GoalState.STOPPING

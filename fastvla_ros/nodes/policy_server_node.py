@@ -1,0 +1,185 @@
+"""The policy server: a lifecycle node that carries out one instruction at a time."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.clock import Clock, ClockType
+from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
+
+from fastvla_core.errors import FastVLAError, RosError
+from fastvla_core.robot.align import StaleStreamError
+from fastvla_core.robot.contract_file import load_contract
+from fastvla_core.runtime.engine import InferenceWorker
+from fastvla_ros.bridge.streams import StreamBridge
+from fastvla_ros.nodes.goal_types import PathLatency
+from fastvla_ros.nodes.policy_server_diagnostics import (
+    DiagnosticArray,
+    diagnostics,
+    goal_values,
+    memory_values,
+    stream_values,
+)
+from fastvla_ros.nodes.policy_server_goals import ServerGoals, Serving
+from fastvla_ros.nodes.policy_server_links import ServerLinks
+from fastvla_ros.nodes.policy_server_loading import load_policy, warm_up
+from fastvla_ros.nodes.policy_server_parameters import declare_parameters, read_parameters
+
+_DIAGNOSTICS_PERIOD_S = 1.0
+
+
+class PolicyServerNode(LifecycleNode):
+    """Serves `~/execute_task`; its parameters are in `policy_server_parameters`.
+
+    Raises:
+        FastVLAError: with `autostart`, when it cannot be configured.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__("policy_server", **options)
+        declare_parameters(self)
+        self._goals = ServerGoals(self)
+        self._serving: Serving | None = None
+        self._failure: FastVLAError | None = None
+        self._control_timer: Any = None
+        self._diagnostics: Any = None
+        self._diagnostics_timer: Any = None
+        if self.get_parameter("autostart").value:
+            self._start()
+
+    @property
+    def latencies(self) -> deque[PathLatency]:
+        """Each chunk's way from image arrival to command, newest last."""
+        return self._goals.latencies
+
+    def destroy_node(self) -> None:
+        """Hold, finish the running goal, let go of the policy, leave the graph."""
+        self._release("the server shuts down")
+        self._goals.destroy()
+        super().destroy_node()
+
+    def _start(self) -> None:
+        done = self.trigger_configure() == TransitionCallbackReturn.SUCCESS
+        if not done or self.trigger_activate() != TransitionCallbackReturn.SUCCESS:
+            self.destroy_node()
+            raise self._failure or RosError(
+                "policy_server: cannot be started", mend="its log above says why"
+            )
+
+    # -- life cycle, called by the lifecycle services ------------------------------------------
+
+    def on_configure(self, state: Any) -> TransitionCallbackReturn:
+        """Load the policy, warm it up, and join the topics."""
+        try:
+            self._serving = self._load()
+        except FastVLAError as error:
+            self._failure = error
+            self.get_logger().error(f"cannot be configured: {error}")
+            return TransitionCallbackReturn.FAILURE
+        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        self._diagnostics_timer = self._steady_timer(_DIAGNOSTICS_PERIOD_S, self._diagnose)
+        return TransitionCallbackReturn.SUCCESS
+
+    def on_activate(self, state: Any) -> TransitionCallbackReturn:
+        """Accept goals."""
+        assert self._serving is not None
+        period_s = 1.0 / self._serving.contract.control_rate_hz
+        self._control_timer = self._steady_timer(period_s, self._goals.tick)
+        self._goals.activate(self._serving)
+        return TransitionCallbackReturn.SUCCESS
+
+    def on_deactivate(self, state: Any) -> TransitionCallbackReturn:
+        """End the running goal and reject new ones."""
+        self._stop_serving("the server was deactivated")
+        return TransitionCallbackReturn.SUCCESS
+
+    def on_cleanup(self, state: Any) -> TransitionCallbackReturn:
+        """Leave the topics and let go of the policy."""
+        self._release("the server was cleaned up")
+        return TransitionCallbackReturn.SUCCESS
+
+    def on_shutdown(self, state: Any) -> TransitionCallbackReturn:
+        """Leave for good."""
+        self._release("the server shuts down")
+        return TransitionCallbackReturn.SUCCESS
+
+    def on_error(self, state: Any) -> TransitionCallbackReturn:
+        """After a defect in a transition: back to unconfigured."""
+        self._release("a transition failed")
+        return TransitionCallbackReturn.SUCCESS
+
+    def _load(self) -> Serving:
+        parameters = read_parameters(self)
+        contract = load_contract(parameters.contract)
+        policy = load_policy(parameters, contract=contract)
+        latency_s = warm_up(policy, contract=contract)
+        self.get_logger().info(
+            f"'{parameters.checkpoint}' ({parameters.quantization}, {policy.device}) is loaded "
+            f"for '{contract.name}': {latency_s * 1e3:.0f} ms per inference"
+        )
+        bridge = StreamBridge(contract)
+        links = ServerLinks(
+            self,
+            bridge,
+            on_data=self._goals.on_data,
+            on_outcome=self._goals.on_outcome,
+            on_guard=self._goals.on_guard,
+        )
+        return Serving(
+            parameters=parameters,
+            contract=contract,
+            bridge=bridge,
+            worker=InferenceWorker(policy),
+            links=links,
+        )
+
+    def _stop_serving(self, why: str) -> None:
+        self._goals.deactivate(why)
+        if self._control_timer is not None:
+            self.destroy_timer(self._control_timer)
+            self._control_timer = None
+
+    def _release(self, why: str) -> None:
+        self._stop_serving(why)
+        serving, self._serving = self._serving, None
+        if serving is None:
+            return
+        self.destroy_timer(self._diagnostics_timer)
+        self.destroy_publisher(self._diagnostics)
+        serving.links.close()
+        if not serving.worker.close():
+            self.get_logger().error("the policy did not return from its last inference")
+
+    def _steady_timer(self, period_s: float, callback: Any) -> Any:
+        # Periods are real time: with simulated time a paused simulation must not stop `cancel`.
+        return self.create_timer(
+            period_s,
+            callback,
+            callback_group=MutuallyExclusiveCallbackGroup(),
+            clock=Clock(clock_type=ClockType.STEADY_TIME),
+        )
+
+    def _diagnose(self) -> None:
+        serving, now = self._serving, self.get_clock().now()
+        if serving is None:
+            return
+        problem = self._goals.stop_reason()
+        try:
+            serving.bridge.check(now_ns=now.nanoseconds)
+        except StaleStreamError as error:
+            problem = problem or error.message
+        self._diagnostics.publish(
+            diagnostics(
+                stamp=now.to_msg(),
+                name=f"{self.get_fully_qualified_name().lstrip('/')}: serving",
+                problem=problem,
+                summary="a goal runs" if self._goals.running else "ready",
+                values={
+                    **stream_values(serving.bridge, now_ns=now.nanoseconds),
+                    **goal_values(self._goals.last_end),
+                    **memory_values(),
+                },
+            )
+        )

@@ -1,0 +1,78 @@
+"""The parameters of the policy server: names, defaults, what they mean, and their check."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal, cast
+
+from fastvla_core.errors import RosError
+
+OnBusy = Literal["reject", "preempt"]
+
+_CHOICES = {
+    "quantization": ("none", "nf4", "int8"),
+    "device": ("auto", "cpu", "cuda"),
+    "on_busy": ("reject", "preempt"),
+}
+_DECLARED: tuple[tuple[str, Any, str], ...] = (
+    ("contract", "tabletop", "robot contract: a shipped name or a YAML file"),
+    ("checkpoint", "nano", "policy: a shipped name, a folder, or a Hugging Face repository"),
+    ("quantization", "nf4", "weights of the large layers: none, nf4 or int8"),
+    ("device", "auto", "auto, cpu or cuda"),
+    ("threads", 0, "CPU threads of the policy; 0 leaves PyTorch's choice"),
+    ("autostart", True, "configure and activate at once"),
+    ("on_busy", "reject", "a goal while another runs: reject it, or preempt the running one"),
+    ("default_timeout_s", 60.0, "deadline of goals that give none [s]"),
+    ("sensor_timeout_s", 2.0, "how long to wait or hold for a silent or frozen stream [s]"),
+    ("inference_timeout_s", 10.0, "how long one inference may take [s]"),
+    ("execute_steps", 2, "action steps that are executed before the next inference"),
+    ("seed", 0, "fixes the sampling of each goal"),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerParameters:
+    """The values, checked; see the table above."""
+
+    contract: str
+    checkpoint: str
+    quantization: str
+    device: str
+    threads: int
+    autostart: bool
+    on_busy: OnBusy
+    default_timeout_s: float
+    sensor_timeout_s: float
+    inference_timeout_s: float
+    execute_steps: int
+    seed: int
+
+
+def declare_parameters(node: Any) -> None:
+    """Declare every parameter on a node, with its description."""
+    from rcl_interfaces.msg import ParameterDescriptor
+
+    for name, default, description in _DECLARED:
+        node.declare_parameter(name, default, ParameterDescriptor(description=description))
+
+
+def read_parameters(node: Any) -> ServerParameters:
+    """The present values.
+
+    Raises:
+        RosError: a value is not one of the choices, or not positive; names it and the mend.
+    """
+    values = {name: node.get_parameter(name).value for name, _, _ in _DECLARED}
+    for name, choices in _CHOICES.items():
+        if values[name] not in choices:
+            raise RosError(
+                f"policy_server: parameter {name} is {values[name]!r}",
+                mend=f"set {name} to one of {', '.join(choices)}",
+            )
+    for name in ("default_timeout_s", "sensor_timeout_s", "inference_timeout_s", "execute_steps"):
+        if not (math.isfinite(values[name]) and values[name] > 0):
+            raise RosError(
+                f"policy_server: parameter {name} is {values[name]}", mend="set it above 0"
+            )
+    return cast("ServerParameters", ServerParameters(**values))
