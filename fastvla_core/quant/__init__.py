@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from .base import QuantizedLinear, dequantized
-from .convert import Mode, memory_bytes, prepare_for_state, quantize_module, quantized_layers
-from .linear import Int8Linear, Nf4Linear
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .base import QuantizedLinear, dequantized
+    from .convert import Mode, memory_bytes, prepare_for_state, quantize_module, quantized_layers
+    from .linear import Int8Linear, Nf4Linear
 
 __all__ = [
     "Int8Linear",
@@ -17,3 +21,17 @@ __all__ = [
     "quantize_module",
     "quantized_layers",
 ]
+
+_HOMES = {
+    "QuantizedLinear": ".base",
+    "dequantized": ".base",
+    "Int8Linear": ".linear",
+    "Nf4Linear": ".linear",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # `fastvla quantize --help` imports this package and should not wait for torch.
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES.get(name, ".convert"), __name__), name)
