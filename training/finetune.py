@@ -101,9 +101,15 @@ class Trainer:
                         step=done,
                         config=settings,
                         curve=self._curve,
+                        save_policy=self._save_averaged,
                     )
                     self._write_curve()
-        return self._finish()
+        self._write_curve()
+        folder = self._out / "policy"
+        self._save_averaged(folder)
+        self._model.load_state_dict(self._ema)
+        self._model.eval()
+        return folder
 
     def _batches(self, steps: range) -> Generator[Batch, None, None]:
         return prefetch(
@@ -189,13 +195,11 @@ class Trainer:
                 losses.append(float(self._loss(self._dataset.batch(chosen), generator)))
         return float(np.mean(losses))
 
-    def _finish(self) -> Path:
-        self._write_curve()
+    def _save_averaged(self, folder: Path) -> None:
+        raw = {name: value.clone() for name, value in self._model.state_dict().items()}
         self._model.load_state_dict(self._ema)
-        self._model.eval()
-        folder = self._out / "policy"
         self._policy.save_pretrained(folder)
-        return folder
+        self._model.load_state_dict(raw)
 
     def _write_curve(self) -> None:
         with (self._out / "loss.csv").open("w", newline="") as file:

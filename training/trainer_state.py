@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,8 +40,9 @@ def save_state(
     step: int,
     config: Mapping[str, Any],
     curve: list[LossPoint],
+    save_policy: Callable[[Path], None],
 ) -> Path:
-    """Write `folder/step_NNNNNNNN` and drop all but the newest two."""
+    """Write `folder/step_NNNNNNNN`, a usable policy in it, and drop all but the newest two."""
     target = folder / f"step_{step:08d}"
     partial = folder / f".{target.name}.partial"
     shutil.rmtree(partial, ignore_errors=True)
@@ -55,6 +56,7 @@ def save_state(
     curve_rows = [[p.step, p.loss, p.validation_loss, p.samples_per_s] for p in curve]
     state_json = {"step": step, "config": dict(config), "curve": curve_rows}
     (partial / _STATE).write_text(json.dumps(state_json))
+    save_policy(partial / "policy")
     shutil.rmtree(target, ignore_errors=True)
     os.replace(partial, target)
     for old in sorted(folder.glob("step_*"))[:-KEPT]:

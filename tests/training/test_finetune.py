@@ -48,7 +48,7 @@ def trainer(out: Path, config: TrainConfig = CONFIG) -> tuple[Trainer, FastVLA]:
     return Trainer(policy, dataset=dataset_for(policy), config=config, out=out), policy
 
 
-class Killed(Exception):
+class KilledError(Exception):
     """Stands for SIGKILL at a step."""
 
 
@@ -61,12 +61,12 @@ def test_a_killed_run_resumes_to_exactly_the_same_policy(tmp_path: Path, monkeyp
 
     def dying(self: Trainer, number: int, batch: object) -> float:
         if number == 5:
-            raise Killed
+            raise KilledError
         return step(self, number, batch)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "_step", dying)
-        with pytest.raises(Killed):
+        with pytest.raises(KilledError):
             broken.run()
     again, resumed = trainer(tmp_path / "resumed")
     again.run()
@@ -104,7 +104,9 @@ def test_other_settings_refuse_to_resume_and_keep_the_checkpoint(tmp_path: Path)
     changed, _ = trainer(tmp_path, dataclasses.replace(CONFIG, batch_size=2))
     with pytest.raises(CheckpointError, match="batch_size = 4"):
         changed.run()
-    assert newest_state(tmp_path / "checkpoints") is not None
+    newest = newest_state(tmp_path / "checkpoints")
+    assert newest is not None
+    assert FastVLA.from_pretrained(newest / "policy").config.robot_contract is not None
 
 
 def test_a_damaged_training_state_is_named(tmp_path: Path):
