@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rosbags.typesys import Stores, get_typestore
+from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
+
+from fastvla_core.resources import share_path
 
 IMAGE = "sensor_msgs/msg/Image"
 COMPRESSED_IMAGE = "sensor_msgs/msg/CompressedImage"
@@ -17,12 +19,16 @@ JOINT_STATE = "sensor_msgs/msg/JointState"
 JOINT_TRAJECTORY = "trajectory_msgs/msg/JointTrajectory"
 FLOAT64_ARRAY = "std_msgs/msg/Float64MultiArray"
 STRING = "std_msgs/msg/String"
+TASK_OUTCOME = "fastvla_msgs/msg/TaskOutcome"
 
 
 @functools.lru_cache(maxsize=1)
 def typestore() -> Typestore:
-    """The standard message types; the ones used here are equal from Humble to Jazzy."""
-    return get_typestore(Stores.ROS2_JAZZY)
+    """The standard message types, equal from Humble to Jazzy as far as used here, and our own."""
+    store = get_typestore(Stores.ROS2_JAZZY)
+    text = share_path("fastvla_msgs/msg/TaskOutcome.msg").read_text(encoding="utf-8")
+    store.register(get_types_from_msg(text, TASK_OUTCOME))
+    return store
 
 
 def absolute(topic: str) -> str:

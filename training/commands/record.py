@@ -9,9 +9,11 @@ import sys
 import time
 from pathlib import Path
 
-from fastvla_core.errors import DatasetError
+from fastvla_core.errors import DatasetError, FastVLAError
+from fastvla_core.robot.contract import RobotContract
 from fastvla_core.robot.contract_file import load_contract
 from fastvla_core.sim.tasks import TASKS
+from training.bags.writer import EpisodeWriter
 from training.progress import CountBar
 from training.record_expert import TaskCount, record_expert_episodes
 
@@ -36,6 +38,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     live = parser.add_argument_group("live recording")
     live.add_argument("--duration", type=float, metavar="S", help="end after so many seconds")
     live.add_argument("--namespace", default="", help="namespace of the robot's topics")
+    live.add_argument("--use-sim-time", action="store_true", help="take the time from /clock")
+    live.add_argument(
+        "--outcome",
+        choices=["success", "failure", "unknown"],
+        default="unknown",
+        help="how it ended, where nobody publishes task_outcome; training takes successes",
+    )
     expert = parser.add_argument_group("demonstrations")
     expert.add_argument("--expert", action="store_true", help="record the scripted expert")
     expert.add_argument("--episodes", type=int, default=20, help="per task (default 20)")
@@ -49,14 +58,7 @@ def run(args: argparse.Namespace) -> int:
     """Record; 0 when everything that was asked for is there."""
     contract = load_contract(args.contract)
     if not args.expert:
-        recorder = importlib.import_module(_RECORDER)
-        return recorder.record_live(
-            args.out,
-            contract=contract,
-            task=args.task,
-            duration_s=args.duration,
-            namespace=args.namespace,
-        )
+        return _record_live(args, contract)
     kinds: list[str] = (
         list(TASKS) if args.task == "all" else [k.strip() for k in args.task.split(",")]
     )
@@ -78,6 +80,34 @@ def run(args: argparse.Namespace) -> int:
             + ", ".join(f"{c.failed} scenes of '{c.task}'" for c in counts if c.failed),
             mend="the others are kept; record the rest into another folder with another --seed",
         )
+    return 0
+
+
+def _record_live(args: argparse.Namespace, contract: RobotContract) -> int:
+    if not args.task.strip():
+        raise DatasetError(
+            "the instruction is empty", mend="say what to do: --task 'pick up the red cube'"
+        )
+    # Only recording from a robot needs ROS, and training must work without it.
+    recorder = importlib.import_module(_RECORDER)
+    writer = EpisodeWriter(args.out, contract=contract, instruction=args.task)
+    with writer:
+        try:
+            outcome = recorder.record_live(
+                writer,
+                contract=contract,
+                duration_s=args.duration,
+                namespace=args.namespace,
+                use_sim_time=args.use_sim_time,
+            )
+        except FastVLAError:
+            if not writer.message_count:
+                writer.discard()
+            raise
+        if outcome == "unknown":
+            outcome = args.outcome
+        writer.close(outcome)
+    print(f"{writer.folder}: {writer.message_count} messages, outcome: {outcome}")
     return 0
 
 

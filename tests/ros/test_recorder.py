@@ -1,0 +1,173 @@
+"""`fastvla record --task` beside a running robot: one episode, serialised messages as they came."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from fastvla_core.robot.contract_file import load_contract
+from fastvla_ros.bringup_spin import SharedProcess
+from fastvla_ros.demo.domain import reserve_domain
+from training.bags.episodes import episode_steps
+from training.bags.reader import open_bag
+
+S = 1_000_000_000
+
+
+class Robot:
+    """Publishes what a robot would, at 30 Hz, with pictures that count."""
+
+    def __init__(self, process: SharedProcess, contract) -> None:
+        from rclpy.node import Node
+        from sensor_msgs.msg import Image, JointState
+        from trajectory_msgs.msg import JointTrajectory
+
+        from fastvla_msgs.msg import TaskOutcome
+        from fastvla_ros.nodes.sim_robot_node import LATCHED
+
+        self.contract = contract
+        self.node = process.add(Node("robot", use_global_arguments=False))
+        self.images = {
+            c.name: self.node.create_publisher(Image, c.topic, 10) for c in contract.policy_cameras
+        }
+        self.joints = self.node.create_publisher(JointState, contract.joint_states.topic, 10)
+        self.command = self.node.create_publisher(JointTrajectory, contract.outputs.command, 10)
+        self.outcome = self.node.create_publisher(TaskOutcome, "task_outcome", LATCHED)
+        self.frame = 0
+
+    def wait_for_recorder(self) -> None:
+        topics = [*self.images.values(), self.joints, self.command, self.outcome]
+        _until(lambda: all(t.get_subscription_count() for t in topics))
+
+    def stamp_ns(self) -> int:
+        return 50 * S + self.frame * S // 30
+
+    def step(self) -> None:
+        from builtin_interfaces.msg import Time
+        from sensor_msgs.msg import JointState
+
+        from fastvla_core.types import JointTrajectoryCommand
+        from fastvla_ros.bridge.images import rgb_to_image
+        from fastvla_ros.commands.joint_trajectory import to_message
+
+        now_ns = self.stamp_ns()
+        stamp = Time(sec=now_ns // S, nanosec=now_ns % S)
+        names = self.contract.action_names
+        positions = np.full(7, 0.001 * self.frame)
+        joints = JointState(name=list(names), position=positions.tolist())
+        joints.header.stamp = stamp
+        self.joints.publish(joints)
+        for camera in self.contract.policy_cameras:
+            pixels = np.full((camera.height, camera.width, 3), self.frame % 256, np.uint8)
+            message = rgb_to_image(pixels, stamp=stamp, frame_id=camera.name)
+            self.images[camera.name].publish(message)
+        command = JointTrajectoryCommand(
+            stamp_ns=now_ns, names=names, positions=positions + 1.0,
+            velocities=np.zeros(7), duration_s=1 / 30,
+        )  # fmt: skip
+        self.command.publish(to_message(command))
+        self.frame += 1
+        time.sleep(1 / 30)
+
+    def judge(self, *, stamp_ns: int, outcome: int) -> None:
+        from builtin_interfaces.msg import Time
+
+        from fastvla_msgs.msg import TaskOutcome
+
+        message = TaskOutcome(task="reach", outcome=outcome)
+        message.header.stamp = Time(sec=stamp_ns // S, nanosec=stamp_ns % S)
+        self.outcome.publish(message)
+
+
+def _until(condition: Callable[[], bool], *, timeout_s: float = 60.0) -> None:
+    end = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def domain():
+    with reserve_domain() as free:
+        yield free
+
+
+def _contract(tmp_path: Path) -> Path:
+    data = load_contract("tabletop").to_dict()
+    for camera in data["cameras"].values():
+        camera.update(width=16, height=12)
+    path = tmp_path / "tiny.yaml"
+    path.write_text(yaml.safe_dump(data, sort_keys=False))
+    return path
+
+
+def _record(out: Path, contract: Path, domain: int, *options: str) -> subprocess.Popen[str]:
+    command = [
+        sys.executable, "-m", "fastvla_core.cli", "record", "--task", "reach the red cube",
+        "--out", str(out), "--contract", str(contract), *options,
+    ]  # fmt: skip
+    environment = {**os.environ, "ROS_DOMAIN_ID": str(domain)}
+    return subprocess.Popen(
+        command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+
+
+def test_an_episode_ends_with_its_own_outcome_not_with_the_last_one(tmp_path, domain):
+    contract_file = _contract(tmp_path)
+    with SharedProcess(domain_id=domain) as process:
+        robot = Robot(process, load_contract(contract_file))
+        robot.judge(stamp_ns=49 * S, outcome=2)
+        recorder = _record(tmp_path / "episode", contract_file, domain)
+        robot.wait_for_recorder()
+        while robot.frame < 60:
+            robot.step()
+        assert recorder.poll() is None
+        robot.judge(stamp_ns=robot.stamp_ns(), outcome=1)
+        output, errors = recorder.communicate(timeout=60)
+    assert recorder.returncode == 0, errors
+    assert "outcome: success" in output
+    with open_bag(tmp_path / "episode") as bag:
+        assert not bag.problems
+        assert (bag.instruction, bag.outcome) == ("reach the red cube", "success")
+        assert bag.topics["/front/image_raw"].count >= 55
+        steps = episode_steps(bag, contract=load_contract(contract_file))
+    assert len(steps) >= 15
+    # The pictures say at which frame they were taken; the command leads the state by 1 rad.
+    frames = np.round((steps.stamp_ns - 50 * S) * 30 / S)
+    shown = steps.images["wrist"][:, 0, 0, 0]
+    assert np.all(abs(shown - frames) <= 1)
+    assert steps.label[:, 0] - steps.state[:, 0] == pytest.approx(1.0, abs=0.005)
+
+
+def test_ctrl_c_ends_an_episode_and_keeps_it(tmp_path, domain):
+    contract_file = _contract(tmp_path)
+    with SharedProcess(domain_id=domain) as process:
+        robot = Robot(process, load_contract(contract_file))
+        recorder = _record(tmp_path / "episode", contract_file, domain, "--outcome", "success")
+        robot.wait_for_recorder()
+        while robot.frame < 20:
+            robot.step()
+        recorder.send_signal(signal.SIGINT)
+        output, errors = recorder.communicate(timeout=60)
+    assert recorder.returncode == 0, errors
+    assert "outcome: success" in output
+    with open_bag(tmp_path / "episode") as bag:
+        assert bag.topics["/joint_states"].count >= 15
+
+
+def test_a_silent_robot_is_named_and_no_empty_bag_is_left(tmp_path, domain):
+    recorder = _record(tmp_path / "episode", _contract(tmp_path), domain, "--duration", "0.5")
+    _, errors = recorder.communicate(timeout=60)
+    assert recorder.returncode == 1
+    assert "nothing came from front, wrist, joint_states" in errors
+    assert "Traceback" not in errors
+    assert not list(tmp_path.glob("episode*"))
