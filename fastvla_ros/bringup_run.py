@@ -78,12 +78,13 @@ class Bringup:
     Attributes:
         process: The nodes that share this process.
         nodes: These nodes, by name.
+        children: The nodes in processes of their own.
     """
 
     def __init__(self, process: SharedProcess, children: Sequence[NodeProcess]) -> None:
         self.process = process
         self.nodes: dict[str, Any] = {}
-        self._children = children
+        self.children = children
 
     def check(self) -> None:
         """See that everything runs.
@@ -91,7 +92,7 @@ class Bringup:
         Raises:
             RosError: a process ended, or the executor of this one did.
         """
-        for child in self._children:
+        for child in self.children:
             child.check()
         if self.process.failure is not None:
             raise RosError(

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,8 @@ from fastvla_core.robot.contract import RobotContract
 from fastvla_core.sim import Outcome, TabletopSim, TaskMonitor, parse_instruction
 from fastvla_core.sim.sim import ACTION_NAMES
 from fastvla_ros.nodes.sim_robot_drive import SimDrive
+
+T = TypeVar("T")
 
 # Later than this behind the clock, the simulation lets time go by instead of hurrying after it.
 _MAX_LAG_NS = 100_000_000
@@ -111,9 +113,7 @@ class SimLoop:
         # stamp = epoch + simulated time; a reset and lost time move the epoch, never backwards.
         self._first_stamp_ns = epoch_ns
         self._epoch_ns = 0
-        self._requests: queue.SimpleQueue[tuple[Callable[[], None], Future[None]]] = (
-            queue.SimpleQueue()
-        )
+        self._requests: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._due_ns: dict[str, int] = dict.fromkeys(rates.cameras_hz, 0)
         self._monitor: TaskMonitor | None = None
         self._task = ""
@@ -144,19 +144,27 @@ class SimLoop:
 
     def reset(self, seed: int) -> Future[None]:
         """Set up the scene of `seed`, robot included; done when the result is there."""
-        return self._request(lambda: self._reset(seed))
+        return self.submit(lambda _sim: self._reset(seed))
 
     def judge(self, task: str) -> Future[None]:
         """Judge `task` from now on; "" ends the judging of the task before."""
-        return self._request(lambda: self._judge(task))
+        return self.submit(lambda _sim: self._judge(task))
 
     def stamp_ns(self) -> int:
         """The stamp of the latest simulated instant."""
         return self._stamp_ns
 
-    def _request(self, work: Callable[[], None]) -> Future[None]:
-        done: Future[None] = Future()
-        self._requests.put((work, done))
+    def submit(self, work: Callable[[TabletopSim], T]) -> Future[T]:
+        """Have `work` done in the simulation's thread, before its next step."""
+        done: Future[T] = Future()
+
+        def serve() -> None:
+            try:
+                done.set_result(work(self._sim))
+            except Exception as error:
+                done.set_exception(error)
+
+        self._requests.put(serve)
         return done
 
     # -- the loop's thread ---------------------------------------------------------------------
@@ -227,12 +235,7 @@ class SimLoop:
 
     def _serve_requests(self) -> None:
         while not self._requests.empty():
-            work, done = self._requests.get()
-            try:
-                work()
-                done.set_result(None)
-            except Exception as error:
-                done.set_exception(error)
+            self._requests.get()()
 
     def _reset(self, seed: int) -> None:
         if self._task:

@@ -46,6 +46,9 @@ class SimRobotNode(Node):
         publish_clock: Publish `/clock` and stamp with simulated time that starts at 1 s.
         time_scale: How fast simulated time goes by; other than 1 needs `publish_clock`.
 
+    Attributes:
+        loop: The simulation.
+
     Raises:
         FastVLAError: the contract is not the simulated robot's, or the simulator cannot start.
     """
@@ -70,7 +73,7 @@ class SimRobotNode(Node):
         self._gripper_state = GripperState(position=0.0, velocity=0.0)
         self._make_publishers(publish_clock=publish_clock)
         rates = {c.name: camera_hz if c.policy else scene_hz for c in contract.cameras}
-        self._loop = SimLoop(
+        self.loop = SimLoop(
             contract,
             listener=self,
             rates=SimRates(
@@ -85,7 +88,7 @@ class SimRobotNode(Node):
             ),
             follow_wall=not publish_clock,
         )
-        self._loop.start()
+        self.loop.start()
         self._make_inputs()
         self.get_logger().info(f"simulated robot '{contract.name}' runs, scene of seed {seed}")
 
@@ -117,8 +120,8 @@ class SimRobotNode(Node):
             self._gripper = GripperServer(
                 self,
                 contract.gripper,
-                move=lambda position: self._loop.drive.move_gripper(
-                    name, position, now_ns=self._loop.stamp_ns()
+                move=lambda position: self.loop.drive.move_gripper(
+                    name, position, now_ns=self.loop.stamp_ns()
                 ),
                 measured=lambda: self._gripper_state,
             )
@@ -127,7 +130,7 @@ class SimRobotNode(Node):
         """Stop the simulation, then leave the graph."""
         if self._gripper is not None:
             self._gripper.destroy()
-        self._loop.close()
+        self.loop.close()
         super().destroy_node()
 
     # -- what comes in -------------------------------------------------------------------------
@@ -138,21 +141,21 @@ class SimRobotNode(Node):
         point = message.points[-1]
         duration_s = point.time_from_start.sec + point.time_from_start.nanosec / 1e9
         try:
-            self._loop.drive.move(
+            self.loop.drive.move(
                 list(message.joint_names),
                 list(point.positions),
-                now_ns=self._loop.stamp_ns(),
+                now_ns=self.loop.stamp_ns(),
                 duration_s=duration_s,
             )
         except CommandError as error:
             self.get_logger().error(f"a trajectory was dropped: {error}")
 
     def _on_task(self, message: String) -> None:
-        self._loop.judge(message.data)
+        self.loop.judge(message.data)
 
     def _on_reset(self, request: Any, response: Any) -> Any:
         try:
-            self._loop.reset(int(request.seed)).result(timeout=_RESET_TIMEOUT_S)
+            self.loop.reset(int(request.seed)).result(timeout=_RESET_TIMEOUT_S)
             response.success, response.message = True, f"scene of seed {request.seed}"
         except (FastVLAError, TimeoutError) as error:
             response.success, response.message = False, f"{error}" or "the simulation hangs"
