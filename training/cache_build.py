@@ -7,7 +7,6 @@ import hashlib
 import json
 import multiprocessing
 import os
-import signal
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -23,6 +22,7 @@ from fastvla_core.robot.contract import RobotContract
 from training.bags.episodes import EpisodeSteps, episode_steps
 from training.bags.reader import is_bag, open_bag
 from training.cache_files import FORMAT, MANIFEST_FILE, CacheEntry, CacheManifest, columns
+from training.workers import follow_parent
 
 JOURNAL_FILE = "journal.jsonl"
 SUCCESS_ONLY = ("success",)
@@ -121,7 +121,7 @@ def _convert(jobs: list[_Job], *, workers: int) -> Iterator[tuple[CacheEntry, Ep
         yield from map(_convert_one, jobs)
         return
     pool = ProcessPoolExecutor(
-        workers, mp_context=multiprocessing.get_context("spawn"), initializer=_ignore_interrupt
+        workers, mp_context=multiprocessing.get_context("spawn"), initializer=follow_parent
     )
     try:
         waiting: deque[Future[tuple[CacheEntry, EpisodeSteps | None]]] = deque()
@@ -133,10 +133,6 @@ def _convert(jobs: list[_Job], *, workers: int) -> Iterator[tuple[CacheEntry, Ep
             yield waiting.popleft().result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _ignore_interrupt() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _convert_one(job: _Job) -> tuple[CacheEntry, EpisodeSteps | None]:

@@ -6,7 +6,6 @@ import dataclasses
 import json
 import multiprocessing
 import shutil
-import signal
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from fastvla_core.sim.instructions import instruction
 from fastvla_core.sim.sim import TabletopSim
 from fastvla_core.sim.tasks import TASKS, Task, TaskKind, sample_task
 from training.bags.writer import EXPERT_TOPIC, PARTIAL_SUFFIX, EpisodeWriter
+from training.workers import follow_parent
 
 FIRST_EVALUATION_SEED = 10_000_000
 SETTINGS_FILE = "recording.json"
@@ -212,7 +212,7 @@ _worker: dict[str, object] = {}
 
 
 def _start_worker(contract: RobotContract) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    follow_parent()
     _worker.update(contract=contract, sim=TabletopSim())
 
 
