@@ -18,12 +18,16 @@ EXECUTOR_THREADS = 8
 class SharedProcess:
     """One executor in a background thread for the nodes of this process; a context manager.
 
+    Args:
+        args: Command line with `--ros-args`; None takes the process's own.
+
     Attributes:
         failure: What ended the executor against its will, or None.
     """
 
-    def __init__(self, *, domain_id: int | None = None) -> None:
+    def __init__(self, *, domain_id: int | None = None, args: Sequence[str] | None = ()) -> None:
         self._domain_id = domain_id
+        self._args = None if args is None else list(args)
         self._nodes: list[Any] = []
         self.failure: BaseException | None = None
 
@@ -35,7 +39,9 @@ class SharedProcess:
 
         # Ctrl-C must reach the goal that runs before it takes the graph down.
         rclpy.init(
-            args=[], domain_id=self._domain_id, signal_handler_options=SignalHandlerOptions.NO
+            args=self._args,
+            domain_id=self._domain_id,
+            signal_handler_options=SignalHandlerOptions.NO,
         )
         self._rclpy = rclpy
         self._executor = MultiThreadedExecutor(num_threads=EXECUTOR_THREADS)

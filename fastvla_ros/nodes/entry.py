@@ -3,42 +3,41 @@
 from __future__ import annotations
 
 import importlib
+import signal
 import sys
+import threading
 from collections.abc import Sequence
-from typing import Any
 
-from fastvla_core.errors import FastVLAError
-from fastvla_ros.runtime import ensure_ros
+from fastvla_core.errors import FastVLAError, RosError
+from fastvla_ros.bringup_spin import SharedProcess
 
-# Blocking callbacks (an action, a gripper goal) must never starve timers and sensors.
-EXECUTOR_THREADS = 6
+_WATCH_PERIOD_S = 0.2
 
 
 def run_node(module: str, class_name: str, *, args: Sequence[str] | None = None) -> int:
-    """Spin one node until SIGINT, SIGTERM or shutdown; returns the exit status.
+    """Spin one node until SIGINT or SIGTERM; returns the exit status.
+
+    The executor spins on while the node is destroyed, so that a running goal still gets its
+    result and the robot its last command.
 
     Args:
         module, class_name: Where the node class is; imported after ROS is in place.
         args: Command line with `--ros-args`; by default the process's own.
     """
-    ensure_ros()
-    import rclpy
-    from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
-
-    rclpy.init(args=list(args) if args is not None else None)
-    node: Any = None
+    interrupted = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: interrupted.set())
     try:
-        node = getattr(importlib.import_module(module), class_name)()
-        executor = MultiThreadedExecutor(num_threads=EXECUTOR_THREADS)
-        executor.add_node(node)
-        executor.spin()
+        with SharedProcess(args=args) as process:
+            process.add(getattr(importlib.import_module(module), class_name)())
+            while not interrupted.wait(_WATCH_PERIOD_S):
+                failure = process.failure
+                if failure is not None:
+                    raise RosError(
+                        f"{type(failure).__name__}: {failure}",
+                        mend="this is a defect, please report it",
+                    ) from failure
     except FastVLAError as error:
         print(f"{class_name}: {error}", file=sys.stderr)
         return 1
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
-    finally:
-        if node is not None:
-            node.destroy_node()
-        rclpy.try_shutdown()
     return 0
