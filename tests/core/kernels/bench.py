@@ -64,16 +64,34 @@ def linear_rows(shape: tuple[int, int, int], device: torch.device) -> dict[str, 
         "nf4 nested": [Nf4Linear.from_linear(linear, nested=True) for linear in linears],
         "int8": [Int8Linear.from_linear(linear) for linear in linears],
         "dense": list(linears),
+        **bitsandbytes_layers(linears),
     }
     result: dict[str, float] = {}
     for name, layers in groups.items():
-        placed = [layer.to(device, dtype) for layer in layers]
+        # To the device first: bitsandbytes packs on that step, and its packed weight has no dtype.
+        placed = [
+            layer.to(device) if "bits" in name else layer.to(device, dtype) for layer in layers
+        ]
         with torch.inference_mode():
             result[name] = median_us(caller(placed, xs), device)
             if name == "nf4":
                 with dequantized(nn.ModuleList(placed)):
                     result["nf4 held"] = median_us(caller(placed, xs), device)
     return result
+
+
+def bitsandbytes_layers(linears: list[nn.Linear]) -> dict[str, list[nn.Module]]:
+    """Return the same layers in bitsandbytes' NF4, or nothing where it is missing."""
+    try:
+        from bitsandbytes.nn import Linear4bit
+    except ImportError:
+        return {}
+    layers: list[nn.Module] = []
+    for linear in linears:
+        layer = Linear4bit(linear.in_features, linear.out_features, quant_type="nf4")
+        layer.load_state_dict(linear.state_dict())
+        layers.append(layer)
+    return {"bitsandbytes nf4 nested": layers}
 
 
 def caller(layers: list[nn.Module], xs: list[Tensor]) -> Callable[[int], object]:
