@@ -19,7 +19,7 @@ import zstandard
 from fastvla_core.errors import BagError
 from fastvla_core.robot.contract import RobotContract
 from fastvla_core.robot.contract_file import parse_contract
-from training.bags import storage_db3, storage_mcap
+from training.bags import mcap_index, storage_db3, storage_mcap
 from training.bags.storage import ZSTD_MAGIC, BagProblem, RawMessage, Storage, TopicInfo
 from training.bags.writer import PARTIAL_SUFFIX
 
@@ -196,7 +196,7 @@ class Bag:
         if magic[:4] == ZSTD_MAGIC:
             path = self._decompress(path)
             magic = _first(path)
-        if magic[:8] == storage_mcap.MAGIC:
+        if magic[:8] == mcap_index.MAGIC:
             return storage_mcap.McapFile(path, report=self._report)
         if magic == storage_db3.MAGIC:
             return storage_db3.Sqlite3File(path, report=self._report)
