@@ -29,17 +29,18 @@ class MeanStd:
         return x * self.std + self.mean
 
 
-def mean_std(samples: Tensor, *, floor: float = 1e-3) -> MeanStd:
+def mean_std(samples: Tensor, *, floor: float | Tensor = 1e-3) -> MeanStd:
     """Statistics over the first dimension, computed in float64.
 
     Args:
         samples: [n, ...].
-        floor: Smallest standard deviation [rad or m]; keeps a joint that hardly moved in the
-            recordings from being blown up when it does move.
+        floor: Smallest standard deviation [rad or m], one for all or one per dimension; keeps a
+            joint that hardly moved in the recordings from being blown up when it does move.
     """
     exact = samples.double()
     return MeanStd(
-        exact.mean(dim=0).float(), exact.std(dim=0, unbiased=False).clamp_min(floor).float()
+        exact.mean(dim=0).float(),
+        exact.std(dim=0, unbiased=False).float().clamp_min(torch.as_tensor(floor)),
     )
 
 
