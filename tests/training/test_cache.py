@@ -17,7 +17,7 @@ from fastvla_core.errors import DatasetError
 from training.bags.episodes import episode_steps
 from training.bags.reader import open_bag
 from training.cache import build_cache, find_bags, open_cache
-from training.cache_build import JOURNAL_FILE, _Store
+from training.cache_store import JOURNAL_FILE, CacheStore
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ def test_an_interrupted_build_goes_on_where_it_stopped(
     bags, tmp_path, contract, monkeypatch, survives
 ):
     build_cache([bags], tmp_path / "whole", contract=contract, workers=1)
-    append, calls = _Store.append, []
+    append, calls = CacheStore.append, []
 
     def killed(self, entry, steps):
         if len(calls) == survives:
@@ -92,7 +92,7 @@ def test_an_interrupted_build_goes_on_where_it_stopped(
         calls.append(entry)
         append(self, entry, steps)
 
-    monkeypatch.setattr(_Store, "append", killed)
+    monkeypatch.setattr(CacheStore, "append", killed)
     with pytest.raises(KeyboardInterrupt):
         build_cache([bags], tmp_path / "cache", contract=contract, workers=1)
     with pytest.raises(DatasetError, match="not a finished cache"):
@@ -105,7 +105,7 @@ def test_an_interrupted_build_goes_on_where_it_stopped(
         read.append(entry)
         append(self, entry, steps)
 
-    monkeypatch.setattr(_Store, "append", counted)
+    monkeypatch.setattr(CacheStore, "append", counted)
     build_cache([bags], tmp_path / "cache", contract=contract, workers=1)
     assert len(read) == 5 - survives
     assert digest(tmp_path / "cache") == digest(tmp_path / "whole")

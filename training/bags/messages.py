@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from struct import error as StructError
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from rosbags.serde import SerdeError
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
+from fastvla_core.errors import MessageError
 from fastvla_core.resources import share_path
 
 IMAGE = "sensor_msgs/msg/Image"
@@ -105,5 +108,15 @@ def to_cdr(message: Any, *, type_name: str) -> bytes:
 
 
 def from_cdr(data: bytes | memoryview, *, type_name: str) -> Any:
-    """Deserialise one message; large fields are read-only views of `data`."""
-    return typestore().deserialize_cdr(data, type_name)
+    """Deserialise one message; large fields are read-only views of `data`.
+
+    Raises:
+        MessageError: the bytes are not a message of that type.
+    """
+    try:
+        return typestore().deserialize_cdr(data, type_name)
+    except (SerdeError, StructError, ValueError, IndexError, AssertionError) as error:
+        raise MessageError(
+            f"{len(data)} bytes are no {type_name} ({error})",
+            mend="check that publisher and recorder use the same message package",
+        ) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import heapq
 import json
 import re
@@ -21,6 +22,7 @@ from fastvla_core.robot.contract import RobotContract
 from fastvla_core.robot.contract_file import parse_contract
 from training.bags import mcap_index, storage_db3, storage_mcap
 from training.bags.storage import ZSTD_MAGIC, BagProblem, RawMessage, Storage, TopicInfo
+from training.bags.task_topics import RecordedTask, recorded_task
 from training.bags.writer import PARTIAL_SUFFIX
 
 METADATA_FILE = "metadata.yaml"
@@ -105,13 +107,13 @@ class Bag:
 
     @property
     def instruction(self) -> str | None:
-        """The task that was asked for, or None when the recorder did not say."""
-        return self.info.get("fastvla.instruction")
+        """The task that was asked for, or None when the recording does not say."""
+        return self.info.get("fastvla.instruction") or self._from_topics.instruction
 
     @property
     def outcome(self) -> str | None:
-        """How the episode ended (`success`, ...), or None when it was not said."""
-        return self.info.get("fastvla.outcome")
+        """How the episode ended (`success`, ...), or None when the recording does not say."""
+        return self.info.get("fastvla.outcome") or self._from_topics.outcome
 
     @property
     def contract(self) -> RobotContract | None:
@@ -128,6 +130,11 @@ class Bag:
         except ValueError:
             data = text
         return parse_contract(data, source=f"{self.path}: contract")
+
+    @functools.cached_property
+    def _from_topics(self) -> RecordedTask:
+        """What `ros2 bag record` kept of the task; our own recorder writes it beside."""
+        return recorded_task(self.topics.values(), self.messages)
 
     def _report(self, problem: BagProblem) -> None:
         self.problems.append(problem)
@@ -212,6 +219,11 @@ class Bag:
                 zstandard.ZstdDecompressor().copy_stream(source, out)
         except zstandard.ZstdError as error:
             self._lost(f"'{path.name}' is damaged ({error}); what could be unpacked is read")
+        except OSError as error:
+            raise BagError(
+                f"{path}: cannot be unpacked ({error.strerror})",
+                mend="make room in the folder for temporary files (TMPDIR)",
+            ) from error
         return target
 
     def _note(self, what: str, mend: str) -> None:

@@ -234,3 +234,20 @@ def test_an_observation_from_the_bag_is_byte_equal_to_the_live_one(tmp_path, con
             assert ours.images[name].tobytes() == theirs.images[name].tobytes()
         assert ours.oldest_age_ns == theirs.oldest_age_ns
         assert ours.camera_skew_ns == theirs.camera_skew_ns
+
+
+def test_bytes_that_are_no_message_are_dropped_and_counted(tmp_path, contract, write_episode):
+    folder = write_episode(frames=20)
+    with (
+        EpisodeWriter(tmp_path / "bad", contract=contract, instruction="x") as writer,
+        open_bag(folder) as bag,
+    ):
+        for raw in bag.messages():
+            cut = raw.topic == "/joint_states" and raw.stamp_ns == START_NS + S
+            data = bytes(raw.data)[:40] if cut else bytes(raw.data)
+            writer.write(raw.topic, type_name=raw.type, message=data, stamp_ns=raw.stamp_ns)
+    steps = steps_of(tmp_path / "bad", contract)
+    assert steps.bad_messages == {"/joint_states": 1}
+    assert len(steps) == 20
+    # Held for one step: 0.1 s is as old as joint states may be.
+    assert np.array_equal(steps.state[10], steps.state[9])

@@ -11,7 +11,9 @@ import zstandard
 from rosbags.highlevel import AnyReader
 
 from fastvla_core.errors import BagError
+from training.bags.messages import STRING, TASK_OUTCOME, stamp_of, typestore
 from training.bags.reader import open_bag
+from training.bags.writer import EpisodeWriter
 
 DATABASE = """
 CREATE TABLE topics(id INTEGER PRIMARY KEY, name TEXT, type TEXT, serialization_format TEXT,
@@ -186,3 +188,23 @@ def test_an_empty_folder_and_no_folder_are_refused(tmp_path):
         open_bag(tmp_path)
     with pytest.raises(BagError, match="does not exist"):
         open_bag(tmp_path / "nowhere")
+
+
+def test_task_and_outcome_are_read_from_their_topics(tmp_path, contract):
+    types = typestore().types
+    outcome = types[TASK_OUTCOME]
+    header = types["std_msgs/msg/Header"](stamp=stamp_of(3), frame_id="")
+    said = [
+        (STRING, "/current_task", types[STRING](data="reach the red cube")),
+        (TASK_OUTCOME, "/task_outcome", outcome(header=header, task="", outcome=2, detail="")),
+        (STRING, "/current_task", types[STRING](data="pick it up")),
+        (TASK_OUTCOME, "/task_outcome", outcome(header=header, task="", outcome=0, detail="")),
+        (TASK_OUTCOME, "/task_outcome", outcome(header=header, task="", outcome=1, detail="")),
+    ]
+    with EpisodeWriter(tmp_path / "bag", contract=contract, instruction="") as writer:
+        for k, (type_name, topic, message) in enumerate(said):
+            writer.write(topic, type_name=type_name, message=message, stamp_ns=k)
+    content = (tmp_path / "bag" / "bag_0.mcap").read_bytes().replace(b"fastvla.", b"foreign.")
+    (tmp_path / "foreign.mcap").write_bytes(content)
+    with open_bag(tmp_path / "foreign.mcap") as bag:
+        assert (bag.instruction, bag.outcome) == ("pick it up", "success")
