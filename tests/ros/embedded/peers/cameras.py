@@ -1,0 +1,46 @@
+"""Publishes images of 640x480 rgb8 on three topics, each with a number in its first bytes."""
+
+import sys
+import time
+
+from fastvla_ros.runtime import ensure_ros
+
+ensure_ros()
+
+import numpy as np  # noqa: E402
+import rclpy  # noqa: E402
+from rclpy.qos import QoSProfile, ReliabilityPolicy  # noqa: E402
+from sensor_msgs.msg import Image  # noqa: E402
+
+COUNT, RATE_HZ = 60, 30.0
+
+
+def main() -> None:
+    rclpy.init(args=[])
+    node = rclpy.create_node("cameras")
+    reliability = (
+        ReliabilityPolicy.RELIABLE if "reliable" in sys.argv else ReliabilityPolicy.BEST_EFFORT
+    )
+    qos = QoSProfile(depth=5, reliability=reliability)
+    publishers = [node.create_publisher(Image, f"cam{n}", qos) for n in range(3)]
+    while any(p.get_subscription_count() == 0 for p in publishers):
+        time.sleep(0.01)
+    pixels = np.zeros((480, 640, 3), np.uint8)
+    costs = []
+    start = time.monotonic()
+    for number in range(COUNT):
+        time.sleep(max(start + number / RATE_HZ - time.monotonic(), 0))
+        pixels.reshape(-1).view(np.uint32)[0] = number
+        for publisher in publishers:
+            before = time.thread_time()
+            image = Image(height=480, width=640, encoding="rgb8", step=1920, data=pixels)
+            image.header.stamp = node.get_clock().now().to_msg()
+            publisher.publish(image)
+            costs.append(time.thread_time() - before)
+    print(1e3 * float(np.median(costs)), flush=True)
+    time.sleep(0.5)
+    node.destroy_node()
+    rclpy.shutdown()
+
+
+main()

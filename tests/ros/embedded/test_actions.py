@@ -1,0 +1,287 @@
+"""Action servers and clients."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+from action_msgs.msg import GoalInfo, GoalStatus, GoalStatusArray
+from action_msgs.srv import CancelGoal
+from fastvla_msgs.action import ExecuteTask
+from rclpy.action import ActionClient, ActionServer, CancelResponse, GoalResponse
+from rclpy.action.graph import get_action_names_and_types
+from rclpy.callback_groups import ReentrantCallbackGroup
+from rclpy.exceptions import RCLError
+from rclpy.executors import MultiThreadedExecutor
+from rclpy.qos import qos_profile_action_status_default
+from rclpy.task import Future
+
+ACTION = "execute_task"
+
+
+class Pair:
+    """A server and a client that a pool of threads spins."""
+
+    def __init__(self, ros, execute, **server):
+        self.server_node, self.client_node = ros.node("server"), ros.node("client")
+        group = ReentrantCallbackGroup()
+        self.server = ActionServer(
+            self.server_node, ExecuteTask, ACTION, execute, callback_group=group, **server
+        )
+        self.client = ActionClient(self.client_node, ExecuteTask, ACTION)
+        self.executor = MultiThreadedExecutor(4, context=ros.context)
+        self.executor.add_node(self.server_node)
+        self.executor.add_node(self.client_node)
+        assert self.client.wait_for_server(timeout_sec=5.0)
+
+    def wait(self, future):
+        self.executor.spin_until_future_complete(future, 5.0)
+        assert future.done()
+        return future.result()
+
+    def send(self, **kwargs):
+        return self.wait(self.client.send_goal_async(ExecuteTask.Goal(task="pick"), **kwargs))
+
+    def until(self, condition):
+        end = time.monotonic() + 5.0
+        while not condition() and time.monotonic() < end:
+            self.executor.spin_once(timeout_sec=0.05)
+        assert condition()
+
+
+@pytest.fixture
+def pair(ros):
+    made = []
+
+    def make(execute, **server):
+        made.append(Pair(ros, execute, **server))
+        return made[0]
+
+    yield make
+    for one in made:
+        one.executor.shutdown()
+
+
+def accept_cancel(handle):
+    return CancelResponse.ACCEPT
+
+
+def until_cancelled(handle):
+    while not handle.is_cancel_requested:
+        time.sleep(0.005)
+    handle.canceled()
+    return ExecuteTask.Result(error_code=ExecuteTask.Result.CANCELED)
+
+
+def test_a_goal_gives_feedback_and_a_result(pair):
+    def execute(handle):
+        assert handle.request.task == "pick"
+        for index in range(3):
+            handle.publish_feedback(ExecuteTask.Feedback(chunk_index=index))
+        handle.succeed()
+        return ExecuteTask.Result(outcome=ExecuteTask.Result.OUTCOME_SUCCESS)
+
+    p, feedback = pair(execute), []
+    handle = p.send(feedback_callback=lambda m: feedback.append(m.feedback.chunk_index))
+    assert handle.accepted
+    assert handle.stamp.sec > 0
+    answer = p.wait(handle.get_result_async())
+    assert answer.status == GoalStatus.STATUS_SUCCEEDED
+    assert answer.result.outcome == ExecuteTask.Result.OUTCOME_SUCCESS
+    p.until(lambda: feedback == [0, 1, 2])
+    p.until(lambda: handle.status == GoalStatus.STATUS_SUCCEEDED)
+
+
+def test_a_goal_callback_can_reject(pair):
+    p = pair(until_cancelled, goal_callback=lambda goal: GoalResponse.REJECT)
+    handle = p.send()
+    assert not handle.accepted
+
+
+def test_a_goal_id_is_accepted_once(pair):
+    p = pair(until_cancelled, cancel_callback=accept_cancel)
+    first = p.send()
+    assert not p.send(goal_uuid=first.goal_id).accepted
+    p.wait(first.cancel_goal_async())
+
+
+def test_cancelling_ends_the_goal_as_cancelled(pair):
+    p = pair(until_cancelled, cancel_callback=accept_cancel)
+    handle = p.send()
+    result = handle.get_result_async()
+    answer = p.wait(handle.cancel_goal_async())
+    assert answer.return_code == CancelGoal.Response.ERROR_NONE
+    assert bytes(answer.goals_canceling[0].goal_id.uuid) == bytes(handle.goal_id.uuid)
+    ended = p.wait(result)
+    assert ended.status == GoalStatus.STATUS_CANCELED
+    assert ended.result.error_code == ExecuteTask.Result.CANCELED
+
+
+def test_cancelling_is_rejected_by_default(pair):
+    gate = threading.Event()
+
+    def execute(handle):
+        gate.wait(5.0)
+        handle.succeed()
+        return ExecuteTask.Result()
+
+    p = pair(execute)
+    handle = p.send()
+    answer = p.wait(handle.cancel_goal_async())
+    assert answer.return_code == CancelGoal.Response.ERROR_REJECTED
+    assert answer.goals_canceling == []
+    gate.set()
+    assert p.wait(handle.get_result_async()).status == GoalStatus.STATUS_SUCCEEDED
+
+
+def test_a_goal_that_is_not_there_or_has_ended_cannot_be_cancelled(pair):
+    def execute(handle):
+        handle.succeed()
+        return ExecuteTask.Result()
+
+    p = pair(execute, cancel_callback=accept_cancel)
+    handle = p.send()
+    p.wait(handle.get_result_async())
+    answer = p.wait(handle.cancel_goal_async())
+    assert answer.return_code == CancelGoal.Response.ERROR_GOAL_TERMINATED
+    client = p.client_node.create_client(CancelGoal, f"{ACTION}/_action/cancel_goal")
+    assert client.wait_for_service(timeout_sec=5.0)
+    unknown = GoalInfo()
+    unknown.goal_id.uuid[0] = 7
+    answer = p.wait(client.call_async(CancelGoal.Request(goal_info=unknown)))
+    assert answer.return_code == CancelGoal.Response.ERROR_UNKNOWN_GOAL_ID
+
+
+def test_no_id_cancels_every_goal(pair):
+    p = pair(until_cancelled, cancel_callback=accept_cancel)
+    handles = [p.send(), p.send()]
+    client = p.client_node.create_client(CancelGoal, f"{ACTION}/_action/cancel_goal")
+    assert client.wait_for_service(timeout_sec=5.0)
+    answer = p.wait(client.call_async(CancelGoal.Request()))
+    assert len(answer.goals_canceling) == 2
+    for handle in handles:
+        assert p.wait(handle.get_result_async()).status == GoalStatus.STATUS_CANCELED
+
+
+def test_a_goal_that_waits_can_be_cancelled_before_it_runs(pair):
+    waiting = []
+
+    def execute(handle):
+        assert handle.is_cancel_requested
+        handle.canceled()
+        return ExecuteTask.Result()
+
+    p = pair(
+        execute, cancel_callback=accept_cancel, handle_accepted_callback=waiting.append
+    )
+    handle = p.send()
+    p.until(lambda: waiting)
+    assert waiting[0].status == GoalStatus.STATUS_ACCEPTED
+    p.wait(handle.cancel_goal_async())
+    waiting[0].execute()
+    assert p.wait(handle.get_result_async()).status == GoalStatus.STATUS_CANCELED
+
+
+def test_an_exception_in_the_execute_callback_aborts_the_goal_and_is_shown(pair, capfd):
+    def execute(handle):
+        raise ZeroDivisionError("in the goal")
+
+    p = pair(execute)
+    handle = p.send()
+    assert p.wait(handle.get_result_async()).status == GoalStatus.STATUS_ABORTED
+    assert "in the goal" in capfd.readouterr().err
+
+
+def test_a_goal_without_an_end_is_aborted(pair, capfd):
+    p = pair(lambda handle: ExecuteTask.Result())
+    handle = p.send()
+    assert p.wait(handle.get_result_async()).status == GoalStatus.STATUS_ABORTED
+    assert "assuming aborted" in capfd.readouterr().err
+
+
+def test_impossible_ends_are_refused(pair):
+    caught = []
+
+    def execute(handle):
+        try:
+            handle.canceled()
+        except RCLError as error:
+            caught.append(error)
+        handle.abort()
+        return ExecuteTask.Result()
+
+    p = pair(execute)
+    handle = p.send()
+    assert p.wait(handle.get_result_async()).status == GoalStatus.STATUS_ABORTED
+    assert "invalid transition" in str(caught[0])
+
+
+def test_the_execute_callback_may_be_a_coroutine(ros):
+    """With one thread: what a blocking callback could not do."""
+    server_node, client_node = ros.node("server"), ros.node("client")
+    gate: Future = Future()
+
+    async def execute(handle):
+        value = await gate
+        handle.succeed()
+        return ExecuteTask.Result(inferences=value)
+
+    ActionServer(server_node, ExecuteTask, ACTION, execute)
+    client = ActionClient(client_node, ExecuteTask, ACTION)
+    assert client.wait_for_server(timeout_sec=5.0)
+    handle = ros.result(client.send_goal_async(ExecuteTask.Goal()))
+    result = handle.get_result_async()
+    ros.until(lambda: False, timeout_s=0.1)
+    assert not result.done()
+    gate.set_result(3)
+    assert ros.result(result).result.inferences == 3
+
+
+def test_a_result_is_kept_for_a_while_only(pair):
+    def execute(handle):
+        handle.succeed()
+        return ExecuteTask.Result(outcome=1)
+
+    p = pair(execute, result_timeout=0.2)
+    handle = p.send()
+    p.wait(handle.get_result_async())
+    assert p.wait(handle.get_result_async()).result.outcome == 1
+    time.sleep(0.25)
+    assert p.wait(handle.get_result_async()).status == GoalStatus.STATUS_UNKNOWN
+
+
+def test_a_late_listener_sees_the_states_of_the_goals(pair):
+    p = pair(until_cancelled, cancel_callback=accept_cancel)
+    handle = p.send()
+    seen = []
+    p.client_node.create_subscription(
+        GoalStatusArray, f"{ACTION}/_action/status", seen.append, qos_profile_action_status_default
+    )
+    p.until(lambda: seen and seen[-1].status_list)
+    status = seen[-1].status_list[0]
+    assert bytes(status.goal_info.goal_id.uuid) == bytes(handle.goal_id.uuid)
+    p.wait(handle.cancel_goal_async())
+    p.until(lambda: seen[-1].status_list[0].status == GoalStatus.STATUS_CANCELED)
+
+
+def test_actions_are_on_the_graph_until_the_server_goes(pair):
+    p = pair(until_cancelled)
+    expected = ("/execute_task", ["fastvla_msgs/action/ExecuteTask"])
+    assert expected in get_action_names_and_types(p.client_node)
+    assert p.client.server_is_ready()
+    p.server.destroy()
+    p.until(lambda: not p.client.server_is_ready())
+
+
+def test_goals_and_feedback_of_another_type_are_refused(pair):
+    def execute(handle):
+        with pytest.raises(TypeError):
+            handle.publish_feedback(ExecuteTask.Goal())
+        handle.succeed()
+        return ExecuteTask.Result()
+
+    p = pair(execute)
+    with pytest.raises(TypeError):
+        p.client.send_goal_async(ExecuteTask.Result())
+    assert p.wait(p.send().get_result_async()).status == GoalStatus.STATUS_SUCCEEDED

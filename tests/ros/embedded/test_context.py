@@ -1,0 +1,168 @@
+"""Start and end: contexts, domains, the environment, the installation."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+import rclpy
+from rclpy.exceptions import NotInitializedException
+from rclpy.node import Node
+from rclpy.utilities import get_default_context
+from std_msgs.msg import String
+
+from fastvla_core.errors import DependencyError, RosError
+from fastvla_ros.embedded.wire import config, participant
+from fastvla_ros.embedded.wire.participant import self_test
+from fastvla_ros.runtime import uses_embedded_ros
+
+ROOT = Path(__file__).parents[3]
+
+
+def test_the_default_context_can_be_used_again_and_again():
+    for _ in range(2):
+        assert not rclpy.ok()
+        rclpy.init(args=[])
+        node = rclpy.create_node("node")
+        rclpy.spin_once(node, timeout_sec=0.01)
+        assert rclpy.ok()
+        node.destroy_node()
+        rclpy.shutdown()
+    with pytest.raises(RuntimeError):
+        rclpy.shutdown()
+    rclpy.try_shutdown()
+
+
+def test_nodes_need_init():
+    with pytest.raises(NotInitializedException):
+        Node("node")
+
+
+def test_init_is_called_once():
+    with rclpy.init(args=[]):
+        with pytest.raises(RuntimeError, match="once"):
+            rclpy.init(args=[])
+        assert get_default_context().ok()
+    assert not rclpy.ok()
+
+
+def test_publishing_after_shutdown_raises_and_nodes_can_still_be_destroyed(ros):
+    from rclpy.exceptions import RCLError
+
+    node = ros.node("node")
+    publisher = node.create_publisher(String, "x", 1)
+    called = []
+    ros.context.on_shutdown(lambda: called.append(1))
+    ros.context.shutdown()
+    assert called == [1]
+    with pytest.raises(RCLError, match="context is invalid"):
+        publisher.publish(String())
+    node.get_logger().info("after the end")
+    node.destroy_node()
+
+
+def test_threads_and_participants_end_with_the_context():
+    before = threading.active_count()
+    context = rclpy.Context()
+    rclpy.init(args=[], context=context)
+    node = Node("node", context=context)
+    assert threading.active_count() == before + 1
+    context.shutdown()
+    node.destroy_node()
+    assert threading.active_count() == before
+
+
+def test_two_domains_do_not_hear_each_other(ros, domain_id):
+    other = rclpy.Context()
+    rclpy.init(args=[], context=other, domain_id=domain_id + 1)
+    far = Node("far", context=other)
+    near = ros.node("near")
+    assert other.get_domain_id() == domain_id + 1
+    assert not near.wait_for_node("/far", timeout=0.3)
+    far.destroy_node()
+    other.shutdown()
+
+
+@pytest.mark.parametrize("value", ["x", "-1", "300"])
+def test_a_bad_domain_id_is_refused(monkeypatch, value):
+    monkeypatch.setenv("ROS_DOMAIN_ID", value)
+    with pytest.raises(RosError, match="ROS_DOMAIN_ID"):
+        config.domain_id()
+
+
+def test_discovery_stays_on_loopback_unless_it_is_widened(monkeypatch):
+    monkeypatch.delenv("ROS_AUTOMATIC_DISCOVERY_RANGE", raising=False)
+    assert 'name="lo"' in config.cyclonedds_config()
+    monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "SUBNET")
+    assert 'name="lo"' not in config.cyclonedds_config()
+    monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "OFF")
+    with pytest.raises(RosError, match="OFF"):
+        config.cyclonedds_config()
+
+
+def test_a_small_receive_buffer_is_reported_with_the_sysctl(monkeypatch, tmp_path, capsys):
+    limit = tmp_path / "rmem_max"
+    monkeypatch.setattr(config, "RMEM_MAX", limit)
+    limit.write_text("212992\n")
+    config.warn_about_receive_buffer()
+    assert "sysctl -w net.core.rmem_max=4194304" in capsys.readouterr().err
+    limit.write_text("4194304\n")
+    config.warn_about_receive_buffer()
+    assert capsys.readouterr().err == ""
+
+
+def test_another_sample_layout_is_found_at_the_start(ros, monkeypatch):
+    monkeypatch.setattr(participant.rawio, "take", lambda reader: [])
+    with pytest.raises(DependencyError, match="another layout"):
+        self_test(ros.context.participant)
+
+
+def test_the_embedded_runtime_is_in_use_and_says_so():
+    assert uses_embedded_ros()
+
+
+CHILD = """
+import sys
+import fastvla_ros.runtime
+assert "rclpy" not in sys.modules and "cyclonedds" not in sys.modules
+{hide}
+from fastvla_core.errors import {error}
+try:
+    fastvla_ros.runtime.ensure_ros()
+except {error} as caught:
+    print(caught)
+"""
+
+
+def child(tmp_path, hide, error):
+    code = CHILD.format(hide=hide, error=error)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**__import__("os").environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"},
+        check=True,
+    )
+    return done.stdout
+
+
+def test_a_missing_package_is_named_with_the_mend(tmp_path):
+    text = child(tmp_path, "sys.modules['cyclonedds'] = None", "DependencyError")
+    assert "cyclonedds" in text
+    assert "pip install cyclonedds==11.0.1" in text
+
+
+def test_a_real_rclpy_that_is_broken_is_not_hidden(tmp_path):
+    (tmp_path / "rclpy.py").write_text("import _rclpy_of_another_python\n")
+    text = child(tmp_path, "", "RosError")
+    assert "_rclpy_of_another_python" in text
+
+
+def test_a_real_rclpy_without_our_interfaces_asks_for_the_build(tmp_path):
+    (tmp_path / "rclpy.py").write_text("")
+    text = child(tmp_path, "", "DependencyError")
+    assert "colcon build --packages-select fastvla_msgs" in text

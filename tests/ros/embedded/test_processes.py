@@ -1,0 +1,133 @@
+"""Several processes: signals, exits, images, a peer that stops."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import Image
+
+PEERS = Path(__file__).parent / "peers"
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture
+def start():
+    """Starts a peer; it is killed at the end if it still runs."""
+    started = []
+
+    def run(name, *args):
+        process = subprocess.Popen(
+            [sys.executable, "-W", "error", str(PEERS / f"{name}.py"), *args],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={**__import__("os").environ, "PYTHONPATH": str(ROOT)},
+        )
+        started.append(process)
+        return process
+
+    yield run
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def wait_for_line(process, expected):
+    while line := process.stdout.readline():
+        if line.strip() == expected:
+            return
+    raise AssertionError(f"the peer ended without '{expected}'")
+
+
+@pytest.mark.parametrize("kind", ["single", "pool"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["INT", "TERM"])
+def test_a_signal_ends_the_spinning_and_the_process_exits_cleanly(start, kind, number):
+    process = start("spinner", kind)
+    wait_for_line(process, "tick")
+    process.send_signal(number)
+    output = process.communicate(timeout=10)[0].split("\n")
+    ended = {line for line in output if line not in ("tick", "")}
+    expected = {"KeyboardInterrupt"} if number == signal.SIGINT else {"ExternalShutdownException"}
+    # A pool swallows the end of the context, as rclpy's does.
+    assert ended in (expected | {"end"}, {"returned", "end"})
+    assert process.returncode == 0
+
+
+def test_a_process_that_destroys_nothing_still_exits_cleanly(start):
+    process = start("spinner", "untidy")
+    wait_for_line(process, "tick")
+    process.send_signal(signal.SIGTERM)
+    output = process.communicate(timeout=10)[0]
+    assert output.endswith("end\n")
+    assert process.returncode == 0
+
+
+@pytest.mark.parametrize("reliability", ["reliable", "best-effort"])
+def test_images_of_three_cameras_cross_processes_without_loss(ros, start, reliability):
+    node = ros.node("viewer")
+    policy = ReliabilityPolicy[reliability.upper().replace("-", "_")]
+    numbers: list[list[int]] = [[], [], []]
+    delays_s: list[float] = []
+
+    def see(camera, image):
+        now = node.get_clock().now().nanoseconds
+        stamp = image.header.stamp.sec * 1_000_000_000 + image.header.stamp.nanosec
+        delays_s.append((now - stamp) / 1e9)
+        pixels = np.frombuffer(image.data, np.uint8).reshape(480, 640, 3)
+        numbers[camera].append(int(pixels.reshape(-1)[:4].view(np.uint32)[0]))
+
+    for camera in range(3):
+        node.create_subscription(
+            Image,
+            f"cam{camera}",
+            lambda image, camera=camera: see(camera, image),
+            QoSProfile(depth=5, reliability=policy),
+        )
+    process = start("cameras", reliability)
+    assert ros.until(lambda: all(n and n[-1] == 59 for n in numbers), timeout_s=30)
+    publish_ms = float(process.stdout.readline())
+    print(
+        f"{reliability}: publish {publish_ms:.2f} ms cpu, delay p50 "
+        f"{1e3 * np.median(delays_s):.1f} ms, p99 {1e3 * np.quantile(delays_s, 0.99):.1f} ms"
+    )
+    assert numbers == [list(range(60))] * 3
+    assert publish_ms < 1.0
+
+
+def test_a_stopped_reliable_reader_blocks_the_publisher_but_not_the_process(ros, start):
+    node = ros.node("camera")
+    publisher = node.create_publisher(Image, "front", 1)
+    process = start("listener")
+    assert ros.until(lambda: publisher.get_subscription_count() == 1, timeout_s=30)
+    image = Image(data=bytes(921_600))
+    publisher.publish(image)
+    process.send_signal(signal.SIGSTOP)
+    stop = threading.Event()
+
+    def flood():
+        while not stop.is_set():
+            publisher.publish(image)
+
+    thread = threading.Thread(target=flood, daemon=True)
+    thread.start()
+    longest = 0.0
+    end = time.monotonic() + 1.5
+    before = time.monotonic()
+    while (now := time.monotonic()) < end:
+        longest = max(longest, now - before)
+        before = now
+        time.sleep(0.001)
+    stop.set()
+    process.send_signal(signal.SIGCONT)
+    thread.join(20)
+    assert not thread.is_alive()
+    # With the GIL held in the write, this thread would have stood still.
+    assert longest < 0.5
