@@ -67,9 +67,10 @@ class GoalRecord:
         self._path.append(
             PathLatency(
                 arrived_ns=arrived_ns,
-                inferred_ns=inference.finished_ns,
+                started_ns=inference.started_ns,
+                finished_ns=inference.finished_ns,
+                ticked_ns=self._last_tick_ns or steady_ns,
                 published_ns=steady_ns,
-                inference_ns=inference.finished_ns - inference.started_ns,
             )
         )
 

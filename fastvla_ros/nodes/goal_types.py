@@ -113,14 +113,29 @@ class Tick:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PathLatency:
-    """One observation's way to the robot, monotonic ns: in, inferred, commanded."""
+    """One observation's way to the robot, in monotonic ns.
+
+    Attributes:
+        arrived_ns: Its last image came in.
+        started_ns, finished_ns: Of the inference.
+        ticked_ns: The control tick that used it first began.
+        published_ns: The command of that tick was out.
+    """
 
     arrived_ns: int
-    inferred_ns: int
+    started_ns: int
+    finished_ns: int
+    ticked_ns: int
     published_ns: int
-    inference_ns: int
 
     @property
     def overhead_s(self) -> float:
-        """Image arrival to command published, without the policy [s]."""
-        return (self.published_ns - self.arrived_ns - self.inference_ns) * 1e-9
+        """Image arrival to command published without the inference, waiting included [s]."""
+        inference_ns = self.finished_ns - self.started_ns
+        return (self.published_ns - self.arrived_ns - inference_ns) * 1e-9
+
+    @property
+    def processing_s(self) -> float:
+        """The same without waiting for the next control tick: what our own code takes [s]."""
+        before_ns = self.started_ns - self.arrived_ns
+        return (before_ns + self.published_ns - self.ticked_ns) * 1e-9

@@ -25,6 +25,8 @@ LATCHED = QoSProfile(
 # Best effort matches every publisher; of pictures only the newest counts.
 CAMERA_QOS = QoSProfile(depth=2, reliability=ReliabilityPolicy.BEST_EFFORT)
 JOINTS_QOS = QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_EFFORT)
+# Volatile matches a judge that latches its verdict and one that does not.
+VERDICT_QOS = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
 COMMAND_QOS = QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE)
 _COMPLAIN_PERIOD_S = 5.0
 
@@ -55,7 +57,7 @@ class ServerLinks:
         self._subscriptions = [self._camera(camera) for camera in contract.policy_cameras]
         for kind, topic, callback, qos in (
             (JointState, contract.joint_states.topic, self._on_joint_state, JOINTS_QOS),
-            (TaskOutcome, "task_outcome", on_outcome, LATCHED),
+            (TaskOutcome, "task_outcome", on_outcome, VERDICT_QOS),
             (GuardStatus, "command_guard/status", on_guard, LATCHED),
         ):
             group = MutuallyExclusiveCallbackGroup()

@@ -1,0 +1,200 @@
+"""A robot of messages only, on a ROS domain of its own: sensors that can fail, commands kept."""
+
+from __future__ import annotations
+
+import array
+import functools
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fastvla_core.models.statistics import MeanStd, Statistics
+from fastvla_core.models.tokenizer import train_tokenizer
+from fastvla_core.policy import FastVLA, policy_config
+from fastvla_core.robot.contract import RobotContract
+from fastvla_core.robot.contract_file import load_contract
+from fastvla_ros.bringup_spin import SharedProcess
+from fastvla_ros.runtime import ensure_ros
+
+CONTRACT = load_contract("tabletop")
+START = np.array([0.0, 0.5, -1.0, 0.0, 0.5, 0.0, 0.02])
+TASK = "pick up the red cube"
+
+
+def wait_until(condition: Callable[[], Any], *, timeout_s: float = 10.0, what: str = "") -> None:
+    """Wait for something that other threads do."""
+    end = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < end, f"waited {timeout_s} s for {what or condition}"
+        time.sleep(0.005)
+
+
+def save_tiny_policy(folder: Path, *, contract: RobotContract = CONTRACT) -> Path:
+    """A real policy with random weights, of the smallest size that runs, which hardly moves."""
+    import torch
+
+    from fastvla_core.layers.attention import AttentionShape
+    from fastvla_core.models.policies.flow_vla.config import TransformerSize
+
+    size = TransformerSize(width=32, depth=2, mlp_width=32)
+    config = policy_config(
+        "nano",
+        contract=contract,
+        vision={
+            "type": "film_conv",
+            "per_camera_weights": True,
+            "channels": [8, 16],
+            "condition_width": 32,
+            "groups": 4,
+        },
+        text=size,
+        prefix=size,
+        expert=size,
+        attention=AttentionShape(heads=2, kv_heads=2, head_dim=16),
+        num_inference_steps=2,
+    )
+    states, actions = len(config.state_names), len(config.action_names)
+    mean = torch.zeros(config.chunk_size, actions)
+    mean[:, -1] = START[-1]  # the gripper's targets are absolute, the arm's relative
+    statistics = Statistics(
+        state=MeanStd(torch.zeros(states), torch.ones(states)),
+        action=MeanStd(mean, torch.full((config.chunk_size, actions), 0.002)),
+    )
+    policy = FastVLA.from_config(
+        config, statistics=statistics, tokenizer=train_tokenizer([TASK, "wave"])
+    )
+    policy.save_pretrained(folder)
+    return folder
+
+
+def make_robot(name: str = "robot") -> Any:
+    """The robot's node; made late, because its classes need ROS in place."""
+    ensure_ros()
+    from builtin_interfaces.msg import Time
+    from control_msgs.action import ParallelGripperCommand
+    from rclpy.action import ActionServer
+    from rclpy.callback_groups import ReentrantCallbackGroup
+    from rclpy.node import Node
+    from rclpy.qos import qos_profile_sensor_data
+    from sensor_msgs.msg import Image, JointState
+    from std_msgs.msg import Header
+    from trajectory_msgs.msg import JointTrajectory
+
+    class Robot(Node):
+        """Publishes what it is told to, follows every trajectory at once, keeps what came in."""
+
+        def __init__(self) -> None:
+            super().__init__(name, use_global_arguments=False)
+            self.state = START.copy()
+            self.silent: set[str] = set()
+            self.frozen: set[str] = set()
+            self.encoding = "rgb8"
+            self.commands: list[tuple[float, Any]] = []
+            self.outputs: list[tuple[float, Any]] = []
+            self.gripper_goals: list[Any] = []
+            self.frame = 0
+            self.images = {
+                c.name: self.create_publisher(Image, c.topic, qos_profile_sensor_data)
+                for c in CONTRACT.policy_cameras
+            }
+            self.joints = self.create_publisher(JointState, CONTRACT.joint_states.topic, 10)
+            group = ReentrantCallbackGroup()
+            self.create_subscription(
+                JointTrajectory, CONTRACT.outputs.command, self.on_command, 50,
+                callback_group=group,
+            )  # fmt: skip
+            self.create_subscription(
+                JointTrajectory, CONTRACT.outputs.topic, self.on_output, 50, callback_group=group
+            )
+            self.gripper = ActionServer(
+                self, ParallelGripperCommand, CONTRACT.gripper.action, self.on_gripper,
+                callback_group=group,
+            )  # fmt: skip
+            self.create_timer(1 / 30, self.show)
+            self.create_timer(1 / 100, self.feel)
+
+        def header(self) -> Header:
+            now_ns = self.get_clock().now().nanoseconds
+            return Header(stamp=Time(sec=now_ns // 10**9, nanosec=now_ns % 10**9))
+
+        def show(self) -> None:
+            self.frame += 1
+            header = self.header()
+            for camera, publisher in self.images.items():
+                if camera in self.silent:
+                    continue
+                number = 0 if camera in self.frozen else self.frame
+                pixels = np.random.default_rng(number).integers(0, 256, 96 * 96 * 3, np.uint8)
+                publisher.publish(
+                    Image(
+                        header=header, height=96, width=96, encoding=self.encoding, step=288,
+                        is_bigendian=0, data=array.array("B", pixels.tobytes()),
+                    )
+                )  # fmt: skip
+
+        def feel(self) -> None:
+            if "joint_states" in self.silent:
+                return
+            self.joints.publish(
+                JointState(
+                    header=self.header(),
+                    name=list(CONTRACT.state_names),
+                    position=array.array("d", self.state.tolist()),
+                )
+            )
+
+        def on_command(self, message: Any) -> None:
+            self.commands.append((time.monotonic(), message))
+
+        def on_output(self, message: Any) -> None:
+            self.outputs.append((time.monotonic(), message))
+            self.state[:6] = message.points[0].positions
+
+        def on_gripper(self, handle: Any) -> Any:
+            self.gripper_goals.append(handle.request)
+            self.state[6] = handle.request.command.position[0]
+            handle.succeed()
+            return ParallelGripperCommand.Result()
+
+        def destroy_node(self) -> None:
+            self.gripper.destroy()
+            super().destroy_node()
+
+    return Robot()
+
+
+class System:
+    """Nodes of one test in one process, and a client for goals."""
+
+    def __init__(self, process: SharedProcess) -> None:
+        self.process = process
+        self.robot = process.add(make_robot())
+
+    @functools.cached_property
+    def client(self) -> Any:
+        """An action client for the policy server."""
+        from fastvla_ros.nodes.task_client import TaskClient
+
+        return TaskClient(self.robot)
+
+    def serve(self, checkpoint: Path | str, **parameters: Any) -> Any:
+        """Add a policy server."""
+        from rclpy.parameter import Parameter
+
+        from fastvla_ros.nodes.policy_server_node import PolicyServerNode
+
+        values = {"checkpoint": str(checkpoint), "quantization": "none", "threads": 1, **parameters}
+        node = PolicyServerNode(
+            use_global_arguments=False,
+            parameter_overrides=[Parameter(name, value=value) for name, value in values.items()],
+        )
+        return self.process.add(node)
+
+    def guard(self) -> Any:
+        """Add a command guard."""
+        from fastvla_ros.nodes.command_guard_node import CommandGuardNode
+
+        return self.process.add(CommandGuardNode(use_global_arguments=False))

@@ -1,0 +1,264 @@
+"""The guard between real nodes: limits, the gripper, the watchdog, and senders that die."""
+
+from __future__ import annotations
+
+import array
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.ros.nodes.robot_rig import CONTRACT, START, TASK, System, wait_until
+
+ARM = [joint.name for joint in CONTRACT.joints]
+WATCHDOG_S = CONTRACT.watchdog.timeout_s
+
+
+class Sender:
+    """Sends commands to the guard as a policy server would, and listens to its status."""
+
+    def __init__(self, system: System) -> None:
+        from trajectory_msgs.msg import JointTrajectory
+
+        from fastvla_msgs.msg import GuardStatus
+        from fastvla_ros.nodes.command_guard_node import STATUS_QOS
+
+        self.robot = system.robot
+        self.status: list = []
+        self.publisher = self.robot.create_publisher(JointTrajectory, "command", 10)
+        self.robot.create_subscription(
+            GuardStatus, "command_guard/status", self.status.append, STATUS_QOS
+        )
+        self.node = system.guard()
+        # the robot itself listens to `command` too
+        wait_until(lambda: self.publisher.get_subscription_count() >= 2, what="the guard")
+        wait_until(lambda: self.status, what="the guard's status")
+
+    def send(self, positions, *, names=CONTRACT.action_names) -> None:
+        from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
+
+        message = JointTrajectory(joint_names=list(names))
+        message.points = [JointTrajectoryPoint(positions=array.array("d", list(positions)))]
+        self.publisher.publish(message)
+
+    def wait_dropped(self, count: int) -> None:
+        wait_until(lambda: self.status[-1].commands_dropped == count, what="the drop")
+
+
+def near(**changes: float) -> np.ndarray:
+    target = START.copy()
+    for name, value in changes.items():
+        target[CONTRACT.action_names.index(name)] += value
+    return target
+
+
+def test_the_arm_goes_to_the_controller_and_the_gripper_to_its_action(system: System):
+    sender = Sender(system)
+    target = near(joint1=0.01, gripper=0.005)
+    sender.send(target)
+    wait_until(lambda: system.robot.outputs and system.robot.gripper_goals)
+    _, output = system.robot.outputs[0]
+    assert output.joint_names == ARM
+    np.testing.assert_allclose(output.points[0].positions, target[:6])
+    assert len(output.points[0].velocities) == 6
+    assert output.header.stamp.sec == output.header.stamp.nanosec == 0
+    command = system.robot.gripper_goals[0].command
+    assert list(command.name) == ["gripper"]
+    assert command.position[0] == pytest.approx(0.025)
+    assert command.effort[0] == CONTRACT.gripper.max_effort
+
+
+def test_a_permuted_command_is_the_same_command(system: System):
+    sender = Sender(system)
+    target = near(joint1=0.01, joint4=-0.02)
+    order = [5, 3, 6, 0, 2, 1, 4]
+    sender.send(target[order], names=[CONTRACT.action_names[i] for i in order])
+    wait_until(lambda: system.robot.outputs)
+    np.testing.assert_allclose(system.robot.outputs[0][1].points[0].positions, target[:6])
+
+
+def test_bad_commands_move_nothing_and_are_counted(system: System):
+    sender = Sender(system)
+    sender.send(near(joint2=float("nan")))
+    sender.wait_dropped(1)
+    sender.send(START[:-1], names=CONTRACT.action_names[:-1])
+    sender.wait_dropped(2)
+    sender.send(START, names=(*ARM, "finger"))
+    sender.wait_dropped(3)
+    sender.send(START[:-1])
+    sender.wait_dropped(4)
+    assert system.robot.outputs == []
+    assert system.robot.gripper_goals == []
+    assert sender.status[-1].commands_received == 4
+
+
+def test_a_far_command_is_limited_and_counted(system: System):
+    sender = Sender(system)
+    sender.send(near(joint1=1.0))
+    wait_until(lambda: sender.status[-1].commands_limited == 1, what="the count")
+    assert sender.status[-1].limited_joints == ["joint1"]
+    moved = system.robot.outputs[0][1].points[0].positions[0] - START[0]
+    assert 0 < moved <= CONTRACT.joints[0].max_velocity / 30 + 1e-9
+
+
+def test_silence_holds_once_at_the_measured_position(system: System):
+    sender = Sender(system)
+    sender.send(near(joint1=0.02))
+    wait_until(lambda: system.robot.outputs)
+    sent_at = time.monotonic()
+    measured = near(joint1=0.013)
+    system.robot.state = measured
+    wait_until(lambda: len(system.robot.outputs) == 2, what="the hold")
+    at, hold = system.robot.outputs[1]
+    assert at - sent_at < WATCHDOG_S + 0.3
+    np.testing.assert_allclose(hold.points[0].positions, measured[:6], atol=1e-6)
+    assert not np.any(hold.points[0].velocities)
+    time.sleep(2 * WATCHDOG_S)
+    assert len(system.robot.outputs) == 2
+    wait_until(lambda: "no command for 0.2 s" in sender.status[-1].reason)
+    assert not sender.status[-1].latched
+
+
+def test_the_stop_latches_until_it_is_reset(system: System):
+    sender = Sender(system)
+    sender.send(near(joint1=0.01))
+    wait_until(lambda: system.robot.outputs)
+    assert call(system, "command_guard/stop").success
+    wait_until(lambda: sender.status[-1].latched)
+    count = len(system.robot.outputs)
+    sender.send(near(joint1=0.02))
+    sender.wait_dropped(1)
+    assert len(system.robot.outputs) == count
+    refused = call(system, "command_guard/reset_stop")
+    assert not refused.success
+    assert "still come in" in refused.message
+    time.sleep(1.5 * WATCHDOG_S)
+    assert call(system, "command_guard/reset_stop").success
+    sender.send(near(joint1=0.02))
+    wait_until(lambda: len(system.robot.outputs) > count)
+
+
+def test_a_stopped_guard_ends_the_goal_as_a_safety_stop(system: System, checkpoint: Path):
+    system.guard()
+    system.serve(checkpoint)
+    with running_goal(system) as goal:
+        wait_until(lambda: len(system.robot.outputs) > 10)
+        call(system, "command_guard/stop")
+    assert goal["report"].error == "SAFETY_STOP"
+    assert "the guard stopped" in goal["report"].message
+    with running_goal(system) as goal:
+        pass
+    assert goal["report"].status == "REJECTED"
+
+
+def test_limited_commands_are_reported_with_the_goal(system: System, checkpoint: Path):
+    sender = Sender(system)
+    system.serve(checkpoint)
+    with running_goal(system) as goal:
+        wait_until(lambda: len(system.robot.outputs) > 10)
+        sender.send(near(joint1=1.0))
+        wait_until(lambda: sender.status[-1].commands_limited > 0, what="the count")
+        time.sleep(0.2)
+        assert call(system, "policy_server/stop").success
+    assert goal["report"].commands_limited > 0
+
+
+def call(system: System, name: str):
+    from std_srvs.srv import Trigger
+
+    client = system.robot.create_client(Trigger, name)
+    assert client.wait_for_service(timeout_sec=5.0)
+    future = client.call_async(Trigger.Request())
+    wait_until(future.done, what=name)
+    system.robot.destroy_client(client)
+    return future.result()
+
+
+@contextmanager
+def running_goal(system: System) -> Iterator[dict]:
+    goal: dict = {}
+    thread = threading.Thread(
+        target=lambda: goal.update(report=system.client.execute(TASK, timeout_s=20.0))
+    )
+    thread.start()
+    yield goal
+    thread.join(20)
+    assert "report" in goal
+
+
+@contextmanager
+def server_process(checkpoint: Path) -> Iterator[subprocess.Popen]:
+    arguments = [
+        "--ros-args", "-p", f"checkpoint:={checkpoint}", "-p", "quantization:=none",
+        "-p", "threads:=1",
+    ]  # fmt: skip
+    entry = "import sys; from fastvla_ros.nodes.policy_server import main; sys.exit(main())"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    process = subprocess.Popen([sys.executable, "-c", entry, *arguments], env=environment)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_a_killed_server_leads_to_a_hold(system: System, checkpoint: Path):
+    system.guard()
+    with server_process(checkpoint) as process:
+        system.client.wait_for_server(timeout_s=30)
+        threading.Thread(target=ignore_errors(system), daemon=True).start()
+        wait_until(lambda: len(system.robot.outputs) > 15, what="motion")
+        process.kill()
+        killed_at = time.monotonic()
+        wait_until(lambda: time.monotonic() - killed_at > 3 * WATCHDOG_S)
+    at, hold = system.robot.outputs[-1]
+    assert at - killed_at < WATCHDOG_S + 0.2
+    assert not np.any(hold.points[0].velocities)
+    np.testing.assert_allclose(hold.points[0].positions, system.robot.state[:6], atol=1e-6)
+
+
+def ignore_errors(system: System):
+    def run() -> None:
+        try:
+            system.client.execute(TASK)
+        except Exception:  # the server was killed under it
+            return
+
+    return run
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_server_finishes_its_goal_and_holds(
+    system: System, checkpoint: Path, number: int
+):
+    system.guard()
+    with server_process(checkpoint) as process:
+        system.client.wait_for_server(timeout_s=30)
+        with running_goal(system) as goal:
+            wait_until(lambda: len(system.robot.commands) > 10, what="motion")
+            process.send_signal(number)
+        assert process.wait(10) == 0
+    assert (goal["report"].status, goal["report"].error) == ("ABORTED", "DEACTIVATED")
+    _, last = system.robot.commands[-1]
+    assert not np.any(last.points[0].velocities)
+
+
+def test_a_missing_contract_ends_the_executable_with_one_message(domain_id: int):
+    entry = "import sys; from fastvla_ros.nodes.command_guard import main; sys.exit(main())"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    ended = subprocess.run(
+        [sys.executable, "-c", entry, "--ros-args", "-p", "contract:=nowhere"],
+        env=environment, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert ended.returncode == 1
+    assert "nowhere" in ended.stderr
+    assert "to mend" in ended.stderr
+    assert "Traceback" not in ended.stderr

@@ -1,0 +1,363 @@
+"""The policy server as its clients see it, with a real policy on a ROS domain of its own."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import threading
+import time
+from concurrent.futures import Future
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fastvla_core.errors import CheckpointError, ContractError, RosError
+from tests.ros.nodes.robot_rig import CONTRACT, TASK, System, save_tiny_policy, wait_until
+
+SETTLE_S = 0.4
+
+
+class Goal:
+    """A goal under way, and what is known of it."""
+
+    def __init__(self, system: System, task: str = TASK, *, timeout_s: float = 20.0) -> None:
+        self.states: list[str] = []
+        self.progress: list = []
+        self.report: Future = Future()
+        self._thread = threading.Thread(target=self._run, args=(system, task, timeout_s))
+        self._thread.start()
+
+    def _run(self, system: System, task: str, timeout_s: float) -> None:
+        try:
+            report = system.client.execute(task, timeout_s=timeout_s, on_progress=self._note)
+            self.report.set_result(report)
+        except BaseException as error:
+            self.report.set_exception(error)
+
+    def _note(self, progress) -> None:
+        self.states.append(progress.state)
+        self.progress.append(progress)
+
+    def wait(self, timeout_s: float = 20.0):
+        report = self.report.result(timeout_s)
+        self._thread.join()
+        return report
+
+
+def executing(system: System, *, commands: int = 10, **options) -> Goal:
+    goal = Goal(system, **options)
+    before = len(system.robot.commands)
+    wait_until(lambda: len(system.robot.commands) >= before + commands, what="commands")
+    return goal
+
+
+def call(system: System, name: str, *, kind=None, request=None):
+    from std_srvs.srv import Trigger
+
+    kind = kind or Trigger
+    client = system.robot.create_client(kind, name)
+    assert client.wait_for_service(timeout_sec=5.0)
+    done = threading.Event()
+    future = client.call_async(request or kind.Request())
+    future.add_done_callback(lambda _: done.set())
+    assert done.wait(10)
+    system.robot.destroy_client(client)
+    return future.result()
+
+
+def judge(system: System, outcome: int, *, task: str = TASK, detail: str = "seen") -> None:
+    from fastvla_msgs.msg import TaskOutcome
+
+    publisher = system.robot.create_publisher(TaskOutcome, "task_outcome", 10)
+    wait_until(lambda: publisher.get_subscription_count() > 0, what="the server's subscription")
+    publisher.publish(
+        TaskOutcome(header=system.robot.header(), task=task, outcome=outcome, detail=detail)
+    )
+
+
+def silent_afterwards(system: System) -> bool:
+    """Whether no command comes any more; says so after a while."""
+    time.sleep(0.05)
+    count = len(system.robot.commands)
+    time.sleep(SETTLE_S)
+    return len(system.robot.commands) == count
+
+
+def test_a_goal_runs_until_it_is_judged_done(system: System, checkpoint: Path):
+    node = system.serve(checkpoint)
+    goal = executing(system, commands=20)
+    judge(system, 1)
+    report = goal.wait()
+    assert (report.status, report.error, report.outcome) == ("SUCCEEDED", "NONE", "success")
+    assert report.message == "seen"
+    assert report.inferences >= 2
+    assert 0 < report.latency_p50_s <= report.latency_p99_s
+    assert silent_afterwards(system)
+    assert report.commands_sent == len(system.robot.commands)
+    assert {"INFERRING", "EXECUTING"} <= set(goal.states)
+    assert node.latencies
+    assert all(0 < path.processing_s <= path.overhead_s for path in node.latencies)
+
+
+def test_commands_name_every_joint_and_hold_at_the_end(system: System, checkpoint: Path):
+    system.serve(checkpoint)
+    executing(system, commands=15, timeout_s=1.0).wait()
+    _, last = system.robot.commands[-1]
+    assert last.joint_names == list(CONTRACT.action_names)
+    (point,) = last.points
+    np.testing.assert_allclose(point.positions[:6], system.robot.state[:6], atol=1e-6)
+    assert not np.any(point.velocities)
+    _, earlier = system.robot.commands[-2]
+    assert earlier.points[0].time_from_start.nanosec == round(1e9 / 30)
+    assert np.any(earlier.points[0].velocities)
+
+
+def test_a_judge_s_failure_aborts_without_an_error_code(system: System, checkpoint: Path):
+    system.serve(checkpoint)
+    goal = executing(system)
+    judge(system, 2, detail="wrong cube")
+    report = goal.wait()
+    assert (report.status, report.error, report.outcome) == ("ABORTED", "NONE", "failure")
+    assert report.message == "wrong cube"
+
+
+def test_a_verdict_on_another_task_is_not_this_goal_s(system: System, checkpoint: Path):
+    system.serve(checkpoint)
+    goal = executing(system, timeout_s=2.0)
+    judge(system, 1, task="open the drawer")
+    assert goal.wait().error == "TIMEOUT"
+
+
+@pytest.mark.parametrize("commands", [0, 12])
+def test_cancel_stops_within_100_ms_and_nothing_follows(
+    system: System, checkpoint: Path, commands: int
+):
+    from rclpy.action import ActionClient
+
+    from fastvla_msgs.action import ExecuteTask
+
+    system.serve(checkpoint)
+    client = ActionClient(system.robot, ExecuteTask, "policy_server/execute_task")
+    assert client.wait_for_server(timeout_sec=5.0)
+    accepted = client.send_goal_async(ExecuteTask.Goal(task=TASK))
+    wait_until(accepted.done)
+    handle = accepted.result()
+    assert handle.accepted
+    result = handle.get_result_async()
+    wait_until(lambda: len(system.robot.commands) >= commands)
+    canceled_at = time.monotonic()
+    answer = handle.cancel_goal_async()
+    wait_until(answer.done)
+    wait_until(result.done)
+    assert len(answer.result().goals_canceling) == 1
+    assert result.result().status == 5  # CANCELED
+    assert result.result().result.error_code == ExecuteTask.Result.CANCELED
+    assert silent_afterwards(system)
+    late = [at - canceled_at for at, _ in system.robot.commands if at > canceled_at]
+    assert max(late, default=0.0) < 0.1
+    client.destroy()
+
+
+def test_a_busy_server_rejects(system: System, checkpoint: Path):
+    system.serve(checkpoint)
+    first = executing(system, timeout_s=3.0)
+    assert Goal(system, "push the blue cube aside").wait().status == "REJECTED"
+    assert first.wait().error == "TIMEOUT"
+
+
+def test_preemption_ends_the_old_goal_first(system: System, checkpoint: Path):
+    system.serve(checkpoint, on_busy="preempt")
+    first = executing(system)
+    second = Goal(system, timeout_s=1.0)
+    assert first.wait().error == "PREEMPTED"
+    assert second.wait().error == "TIMEOUT"
+
+
+@pytest.mark.parametrize("task", ["", "   "])
+def test_an_empty_instruction_is_rejected(system: System, checkpoint: Path, task: str, capfd):
+    system.serve(checkpoint)
+    assert Goal(system, task).wait().status == "REJECTED"
+    assert "the instruction is empty" in capfd.readouterr().err
+    assert system.robot.commands == []
+
+
+def test_a_camera_that_never_publishes_is_named(system: System, checkpoint: Path):
+    system.robot.silent = {"wrist"}
+    system.serve(checkpoint, sensor_timeout_s=0.5)
+    goal = Goal(system)
+    report = goal.wait()
+    assert report.error == "STALE_SENSOR"
+    assert "'wrist' has published nothing yet" in report.message
+    assert report.elapsed_s < 2.0
+    assert "wrist" in {p.blocking_stream for p in goal.progress}
+    assert system.robot.commands == []
+
+
+def test_a_camera_that_stops_is_held_for_then_named(system: System, checkpoint: Path):
+    system.serve(checkpoint, sensor_timeout_s=0.5)
+    goal = executing(system)
+    system.robot.silent = {"front"}
+    report = goal.wait()
+    assert report.error == "STALE_SENSOR"
+    assert "'front'" in report.message
+    assert "HOLDING" in goal.states
+    assert silent_afterwards(system)
+
+
+def test_a_wrong_encoding_is_the_reason_that_is_given(system: System, checkpoint: Path):
+    system.robot.encoding = "bgr8"
+    system.serve(checkpoint, sensor_timeout_s=0.5)
+    report = Goal(system).wait()
+    assert report.error == "STALE_SENSOR"
+    assert "'bgr8'" in report.message
+    assert "to mend" in report.message
+
+
+def test_deactivation_ends_the_goal_and_rejects_the_next(system: System, checkpoint: Path):
+    node = system.serve(checkpoint)
+    goal = executing(system)
+    begin = time.monotonic()
+    change_state(system, "deactivate")
+    report = goal.wait()
+    assert time.monotonic() - begin < 0.5 + 0.5
+    assert (report.status, report.error) == ("ABORTED", "DEACTIVATED")
+    assert silent_afterwards(system)
+    assert Goal(system).wait().status == "REJECTED"
+    change_state(system, "activate")
+    executing(system, timeout_s=0.5).wait()
+    change_state(system, "deactivate")
+    change_state(system, "cleanup")
+    assert node.count_publishers("command") == 0
+
+
+def change_state(system: System, label: str) -> None:
+    from lifecycle_msgs.msg import Transition
+    from lifecycle_msgs.srv import ChangeState
+
+    ids = {
+        "configure": Transition.TRANSITION_CONFIGURE,
+        "cleanup": Transition.TRANSITION_CLEANUP,
+        "activate": Transition.TRANSITION_ACTIVATE,
+        "deactivate": Transition.TRANSITION_DEACTIVATE,
+    }
+    request = ChangeState.Request()
+    request.transition.id = ids[label]
+    answer = call(system, "policy_server/change_state", kind=ChangeState, request=request)
+    assert answer.success
+
+
+def test_without_autostart_it_waits_unconfigured_and_rejects(system: System, checkpoint: Path):
+    node = system.serve(checkpoint, autostart=False)
+    assert node.count_publishers("command") == 0
+    assert Goal(system).wait().status == "REJECTED"
+    change_state(system, "configure")
+    assert Goal(system).wait().status == "REJECTED"
+    change_state(system, "activate")
+    assert executing(system, timeout_s=0.5).wait().error == "TIMEOUT"
+
+
+def test_the_stop_latches_until_it_is_reset(system: System, checkpoint: Path):
+    system.serve(checkpoint)
+    goal = executing(system)
+    assert call(system, "policy_server/stop").success
+    assert goal.wait().error == "SAFETY_STOP"
+    assert silent_afterwards(system)
+    assert Goal(system).wait().status == "REJECTED"
+    assert call(system, "policy_server/reset_stop").success
+    goal = executing(system, timeout_s=1.0)
+    assert not call(system, "policy_server/reset_stop").success
+    assert goal.wait().error == "TIMEOUT"
+
+
+def test_a_policy_that_gives_nan_moves_nothing(system: System, tmp_path: Path):
+    from safetensors.torch import load_file, save_file
+
+    folder = save_tiny_policy(tmp_path / "nan")
+    weights = load_file(folder / "model.safetensors")
+    name = next(name for name in weights if "action_out" in name)
+    weights[name] = weights[name] * float("nan")
+    save_file(weights, folder / "model.safetensors")
+    with pytest.raises(Exception, match="action chunk"):
+        system.serve(folder)
+    assert system.robot.commands == []
+
+
+def test_the_first_inference_is_as_fast_as_the_others(system: System, checkpoint: Path):
+    node = system.serve(checkpoint)
+    executing(system, commands=40, timeout_s=2.5).wait()
+    took = [p.finished_ns - p.started_ns for p in node.latencies]
+    assert took[0] < 10 * np.median(took)
+
+
+def test_a_missing_checkpoint_is_one_clear_error(system: System, tmp_path: Path):
+    with pytest.raises(CheckpointError, match="nowhere"):
+        system.serve(tmp_path / "nowhere")
+    assert system.robot.count_publishers("command") == 0
+
+
+def test_a_checkpoint_of_another_robot_is_refused_with_the_differences(
+    system: System, tmp_path: Path
+):
+    joints = (dataclasses.replace(CONTRACT.joints[0], upper=1.0), *CONTRACT.joints[1:])
+    other = dataclasses.replace(CONTRACT, name="other", joints=joints)
+    folder = save_tiny_policy(tmp_path / "other", contract=other)
+    with pytest.raises(ContractError, match=r"joints\.joint1\.upper: 2\.8 here, 1\.0 there"):
+        system.serve(folder)
+
+
+def test_a_truncated_checkpoint_is_one_clear_error(
+    system: System, checkpoint: Path, tmp_path: Path
+):
+    folder = tmp_path / "cut"
+    shutil.copytree(checkpoint, folder)
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(CheckpointError, match="truncated or damaged"):
+        system.serve(folder)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "word"),
+    [
+        ({"quantization": "int3"}, "quantization"),
+        ({"on_busy": "wait"}, "on_busy"),
+        ({"execute_steps": 0}, "execute_steps"),
+        ({"sensor_timeout_s": -1.0}, "sensor_timeout_s"),
+    ],
+)
+def test_a_wrong_parameter_is_named(system: System, checkpoint: Path, parameters, word: str):
+    with pytest.raises(RosError, match=word):
+        system.serve(checkpoint, **parameters)
+
+
+def test_the_current_task_and_the_preview_are_published(system: System, checkpoint: Path):
+    from std_msgs.msg import String
+
+    from fastvla_msgs.msg import ActionChunk
+
+    tasks, chunks = [], []
+    system.robot.create_subscription(String, "current_task", lambda m: tasks.append(m.data), 10)
+    system.robot.create_subscription(ActionChunk, "policy_server/action_chunk", chunks.append, 10)
+    system.serve(checkpoint)
+    wait_until(lambda: system.robot.count_publishers("current_task") == 1)
+    executing(system, timeout_s=1.0).wait()
+    wait_until(lambda: tasks == [TASK, ""], what="the current task")
+    assert chunks
+    assert chunks[0].horizon == 8
+    assert len(chunks[0].positions) == 8 * 7
+
+
+def test_diagnostics_say_what_is_wrong(system: System, checkpoint: Path):
+    from diagnostic_msgs.msg import DiagnosticArray
+
+    seen: list = []
+    system.robot.create_subscription(DiagnosticArray, "/diagnostics", seen.append, 10)
+    system.serve(checkpoint)
+    wait_until(lambda: any(s.status[0].message == "ready" for s in seen), what="ready")
+    values = {kv.key: kv.value for kv in seen[-1].status[0].values}
+    assert float(values["front.rate_hz"]) > 0
+    system.robot.silent = {"front"}
+    wait_until(lambda: "'front'" in seen[-1].status[0].message, what="the camera's name")
+    json.dumps(values)
