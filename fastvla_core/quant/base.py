@@ -65,6 +65,9 @@ class QuantizedLinear(nn.Module, ABC):
         kind = x.device.type
         if torch.is_autocast_enabled(kind):
             x = x.to(torch.get_autocast_dtype(kind))
+        # A compiled graph unpacks in its own fused loop and cannot keep tensors between calls.
+        if torch.compiler.is_compiling():
+            return self.multiply(x)
         # Read once: another thread may leave `dequantized` at any moment.
         held = self._held
         if held is None:
@@ -154,7 +157,7 @@ def dequantized(module: nn.Module) -> Iterator[None]:
     Costs the unpacked size of the layers that are called, for the duration of the block; afterwards
     nothing is kept. On the CPU the results are bit-equal with and without. Blocks may nest; the
     outermost one owns the unpacked weights. A thread that is still inside when the owner leaves
-    unpacks per call again.
+    unpacks per call again, and compiled code always does.
     """
     layers = [
         layer

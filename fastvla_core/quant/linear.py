@@ -160,7 +160,7 @@ class Int8Linear(QuantizedLinear):
 
     def multiply(self, x: Tensor) -> Tensor:
         """Unpack, then multiply; the backward pass unpacks again instead of keeping the result."""
-        if torch.is_grad_enabled() and x.requires_grad:
+        if torch.is_grad_enabled() and x.requires_grad and not torch.compiler.is_compiling():
             product: Tensor = _FrozenMatmul.apply(x, self)
             return product if self.bias is None else product + self.bias.to(product.dtype)
         return dense_linear(x, self.dense(compute_dtype(x)), self.bias)

@@ -58,6 +58,9 @@ def nf4_linear(x: Tensor, weight: Nf4Weight, bias: Tensor | None = None) -> Tens
     """
     _check(x, weight)
     if torch.is_grad_enabled() and (x.requires_grad or (bias is not None and bias.requires_grad)):
+        if torch.compiler.is_compiling():
+            # The compiler decides itself whether to unpack again in the backward pass.
+            return reference.nf4_linear(x, weight, bias)
         result: Tensor = _Nf4Linear.apply(x, bias, weight)
         return result
     return _forward(x, weight, bias)

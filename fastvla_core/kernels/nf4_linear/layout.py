@@ -70,21 +70,37 @@ class Nf4Weight:
     nested: NestedScales | None = None
 
 
-@lru_cache(maxsize=16)
 def level_table(device: torch.device) -> Tensor:
     """Return the 16 levels, float32 [16], on a device."""
-    # A table made inside inference mode could not serve a later training step.
-    with torch.inference_mode(False):
-        return torch.tensor(NF4_LEVELS, dtype=torch.float32, device=device)
+    return _make_levels(device) if torch.compiler.is_compiling() else _kept_levels(device)
 
 
-@lru_cache(maxsize=16)
 def pair_table(device: torch.device) -> Tensor:
     """Return what each byte decodes to: int64 [256], every entry the bits of two float32.
 
     One 64-bit look-up per byte is four times faster on a CPU than two float look-ups.
     """
+    return _make_pairs(device) if torch.compiler.is_compiling() else _kept_pairs(device)
+
+
+def _make_levels(device: torch.device) -> Tensor:
+    return torch.tensor(NF4_LEVELS, dtype=torch.float32, device=device)
+
+
+def _make_pairs(device: torch.device) -> Tensor:
+    levels, byte = _make_levels(device), torch.arange(256, device=device)
+    return torch.stack([levels[byte >> 4], levels[byte & 15]], dim=1).view(torch.int64).view(-1)
+
+
+# The compiler traces through a cache and warns of it; it makes a constant of the table instead.
+# A table made inside inference mode could not serve a later training step.
+@lru_cache(maxsize=16)
+def _kept_levels(device: torch.device) -> Tensor:
     with torch.inference_mode(False):
-        levels = level_table(device)
-        byte = torch.arange(256, device=device)
-        return torch.stack([levels[byte >> 4], levels[byte & 15]], dim=1).view(torch.int64).view(-1)
+        return _make_levels(device)
+
+
+@lru_cache(maxsize=16)
+def _kept_pairs(device: torch.device) -> Tensor:
+    with torch.inference_mode(False):
+        return _make_pairs(device)

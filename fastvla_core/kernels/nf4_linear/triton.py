@@ -60,9 +60,9 @@ def _dequantize_kernel(
 
 @triton.jit
 def _paired_tile(
-    packed, absmax, code, absmax2, offset, levels, start_n, mask_n, k0, K,
-    BLOCK: tl.constexpr, BLOCK2: tl.constexpr, NESTED: tl.constexpr, ALIGNED: tl.constexpr,
-    TILE_K: tl.constexpr,
+    packed, absmax, code, absmax2, offset, levels, start_n, mask_n, k0,
+    K: tl.constexpr, BLOCK: tl.constexpr, BLOCK2: tl.constexpr, NESTED: tl.constexpr,
+    ALIGNED: tl.constexpr, TILE_K: tl.constexpr,
 ):  # fmt: skip
     """Unpack the even and the odd columns of a tile; K is even, so no byte straddles rows."""
     offs_j = tl.arange(0, TILE_K // 2)
@@ -87,8 +87,9 @@ def _paired_tile(
 
 @triton.jit
 def _straddling_tile(
-    packed, absmax, code, absmax2, offset, levels, start_n, mask_n, k0, K,
-    BLOCK: tl.constexpr, BLOCK2: tl.constexpr, NESTED: tl.constexpr, TILE_K: tl.constexpr,
+    packed, absmax, code, absmax2, offset, levels, start_n, mask_n, k0,
+    K: tl.constexpr, BLOCK: tl.constexpr, BLOCK2: tl.constexpr, NESTED: tl.constexpr,
+    TILE_K: tl.constexpr,
 ):  # fmt: skip
     """Unpack a tile element by element; K is odd: every second row starts within a byte."""
     offs_k = k0 + tl.arange(0, TILE_K)
@@ -117,9 +118,9 @@ def _linear_kernel(
     out,
     M,
     N,
-    K,
     stride_xm,
     stride_xk,
+    K: tl.constexpr,
     BLOCK: tl.constexpr,
     BLOCK2: tl.constexpr,
     NESTED: tl.constexpr,
@@ -143,8 +144,8 @@ def _linear_kernel(
         if PAIRED:
             even_k = k0 + 2 * tl.arange(0, TILE_K // 2)
             even_nj, odd_nj = _paired_tile(
-                packed, absmax, code, absmax2, offset, levels, start_n, mask_n, k0, K,
-                BLOCK, BLOCK2, NESTED, ALIGNED, TILE_K,
+                packed, absmax, code, absmax2, offset, levels, start_n, mask_n, k0,
+                K, BLOCK, BLOCK2, NESTED, ALIGNED, TILE_K,
             )  # fmt: skip
             mask_mj = mask_m & (even_k < K)[None, :]
             even_mj = tl.load(x_row + even_k[None, :] * stride_xk, mask=mask_mj, other=0.0)
@@ -156,8 +157,8 @@ def _linear_kernel(
         else:
             offs_k = k0 + tl.arange(0, TILE_K)
             w_nk = _straddling_tile(
-                packed, absmax, code, absmax2, offset, levels, start_n, mask_n, k0, K,
-                BLOCK, BLOCK2, NESTED, TILE_K,
+                packed, absmax, code, absmax2, offset, levels, start_n, mask_n, k0,
+                K, BLOCK, BLOCK2, NESTED, TILE_K,
             )  # fmt: skip
             mask_mk = mask_m & (offs_k < K)[None, :]
             x_mk = tl.load(x_row + offs_k[None, :] * stride_xk, mask=mask_mk, other=0.0)
@@ -229,9 +230,9 @@ def nf4_linear(
             out,
             rows,
             outputs,
-            inputs,
             x_mk.stride(0),
             x_mk.stride(1),
+            K=inputs,
             **_weight_constants(weight),
             PAIRED=inputs % 2 == 0,
             ALIGNED=inputs % weight.block == 0 and weight.block % tiles.k == 0,

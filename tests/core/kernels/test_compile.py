@@ -53,11 +53,11 @@ def variants() -> list[tuple[Any, dict[str, str], dict[str, Any], dict[str, int]
             (50, 2048, "fp32", torch.float32),
         ]:
             tiles = nf4.pick_tiles(rows, inputs, dtype)
-            sizes = dict.fromkeys(("M", "N", "K", "stride_xm", "stride_xk"), "i32")
+            sizes = dict.fromkeys(("M", "N", "stride_xm", "stride_xk"), "i32")
             data = dict.fromkeys(("x", "bias", "out"), f"*{name}")
             shape = {"TILE_M": tiles.m, "TILE_N": tiles.n, "TILE_K": tiles.k}
             flags = {**layout, **shape, "PAIRED": inputs % 2 == 0, "HAS_BIAS": True}
-            flags["ALIGNED"] = inputs % 64 == 0
+            flags |= {"ALIGNED": inputs % 64 == 0, "K": inputs}
             signature = {**weight, **data, **sizes}
             options = {"num_warps": tiles.warps, "num_stages": tiles.stages}
             found.append((nf4._linear_kernel, signature, flags, options))

@@ -147,6 +147,16 @@ def test_a_deep_copy_is_independent(make: Make) -> None:
     assert not torch.equal(twin.dense(torch.float32), layer.dense(torch.float32))
 
 
+def test_the_compiler_takes_the_layer_whole(make: Make) -> None:
+    layer, x = make(nn.Linear(64, 8)), torch.randn(3, 64, requires_grad=True)
+    compiled = torch.compile(layer, backend="eager", fullgraph=True)
+    with torch.inference_mode(), dequantized(layer):
+        torch.testing.assert_close(compiled(x), layer(x))
+    (grad,) = torch.autograd.grad(compiled(x).sum(), x)
+    (expected,) = torch.autograd.grad(layer(x).sum(), x)
+    torch.testing.assert_close(grad, expected)
+
+
 class Counting(nn.Module):
     """A layer called several times per request, and how often it was unpacked."""
 

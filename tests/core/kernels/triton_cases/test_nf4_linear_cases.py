@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from fastvla_core.kernels.nf4_linear import Nf4Weight, reference
+from fastvla_core.kernels.nf4_linear import Nf4Weight, nf4_linear, reference
 from fastvla_core.quant import nf4
 
 pytest.importorskip("triton")
@@ -138,3 +138,19 @@ def test_no_rows_give_no_rows(device: torch.device) -> None:
 
     weight = packed(4, 64, nested=False, device=device)
     assert kernel.nf4_linear(torch.zeros(0, 64, device=device), weight, None).shape == (0, 4)
+
+
+@pytest.mark.parametrize("rows", [3, 300])
+@pytest.mark.parametrize("nested", [False, True])
+def test_every_device_gives_the_same_values_and_gradients(
+    rows: int, nested: bool, device: torch.device
+) -> None:
+    cpu, here = (packed(20, 96, nested=nested, device=d) for d in (torch.device("cpu"), device))
+    x, bias, grad = torch.randn(rows, 96), torch.randn(20), torch.randn(rows, 20)
+    results = []
+    for weight, place in ((cpu, torch.device("cpu")), (here, device)):
+        leaves = [t.to(place).requires_grad_() for t in (x.clone(), bias.clone())]
+        out = nf4_linear(leaves[0], weight, leaves[1])
+        results.append([out.detach().cpu()])
+        results[-1] += [g.cpu() for g in torch.autograd.grad(out, leaves, grad.to(place))]
+    torch.testing.assert_close(results[1], results[0], atol=1e-4, rtol=1e-4)
