@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastvla_core.errors import MessageError
-from fastvla_core.robot.align import StaleStreamError, check_fresh, observe
+from fastvla_core.robot.align import StaleStreamError, check_fresh, observe, required_streams
 from fastvla_core.robot.buffers import JOINT_STATES, StreamBuffers
 from fastvla_core.robot.contract import RobotContract
 from fastvla_core.robot.decode import pick_stamp
@@ -41,6 +41,7 @@ class StreamBridge:
         cameras = [camera.name for camera in contract.policy_cameras]
         self.buffers = StreamBuffers(capacities=dict.fromkeys(cameras, _CAMERA_CAPACITY))
         self.dropped = dict.fromkeys([*cameras, JOINT_STATES], 0)
+        self._required = required_streams(contract)
         self._frozen = FrozenCameras(joints=len(contract.joints))
         self._arrivals = {name: deque[_Arrival](maxlen=_ARRIVALS) for name in self.dropped}
         self._problems: dict[str, MessageError] = {}
@@ -84,6 +85,11 @@ class StreamBridge:
             StaleStreamError: a required stream is missing or too old; names it.
         """
         return observe(self.buffers, contract=self.contract, task=task)
+
+    def reached(self, at_ns: int) -> bool:
+        """Whether every required stream has a sample of `at_ns` or later."""
+        newest = [self.buffers.newest_ns(stream) for stream in self._required]
+        return all(stamp is not None and stamp >= at_ns for stamp in newest)
 
     def check(self, *, now_ns: int) -> None:
         """See that every required stream is alive at `now_ns`.

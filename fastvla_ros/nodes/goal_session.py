@@ -191,9 +191,9 @@ class GoalSession:
     def _infer_if_due(self, now: Instant) -> None:
         if self._submitted_ns is not None or self._worker.busy:
             return
-        observation = self._bridge.observe(self.task)
-        if self._due_ns is not None and observation.stamp_ns < self._due_ns:
+        if self._due_ns is not None and not self._bridge.reached(self._due_ns):
             return
+        observation = self._bridge.observe(self.task)
         if self._worker.submit(observation):
             self._record.observation = observation
             self._submitted_ns = now.steady_ns
