@@ -6,6 +6,7 @@ Shape suffixes: b batch, c camera, t chunk step, a action, s state.
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 from collections.abc import Generator
 from dataclasses import dataclass
@@ -59,6 +60,7 @@ class StepDataset:
                 mend="record that camera, or choose a policy for these cameras",
             )
         self._cache, self._cameras, self._chunk_size = cache, cameras, chunk_size
+        self._images = _resident({name: cache.images[name] for name in cameras})
         starts, at = np.unique(cache.episode_start, return_inverse=True)
         held_out = np.random.default_rng(0).permutation(len(starts))
         held_out = held_out[: int(len(starts) * validation)]
@@ -82,7 +84,7 @@ class StepDataset:
             mask &= ~dropped
         return Batch(
             images={
-                n: torch.from_numpy(np.asarray(cache.images[n][frames])) for n in self._cameras
+                n: torch.from_numpy(np.asarray(self._images[n][frames])) for n in self._cameras
             },
             image_mask=torch.from_numpy(mask),
             state=torch.from_numpy(np.asarray(cache.state[frames])),
@@ -99,6 +101,19 @@ class StepDataset:
         rows = self._chunk_rows(self.training_frames)
         state = torch.from_numpy(np.asarray(self._cache.state[self.training_frames]))
         return state, torch.from_numpy(np.asarray(self._cache.label)[rows])
+
+
+def _resident(images: dict[str, NDArray[np.uint8]]) -> dict[str, NDArray[np.uint8]]:
+    """The images in memory where half of what is free holds them, else as they are on disk.
+
+    Batches are drawn at random: from a file that is not cached they come at the disk's pace, which
+    was a fifth of the training's.
+    """
+    needed = sum(pixels.nbytes for pixels in images.values())
+    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if 2 * needed > free:
+        return images
+    return {name: np.array(pixels) for name, pixels in images.items()}
 
 
 def training_batch(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,8 +17,10 @@ from fastvla_core.policy import FastVLA, policy_config
 from fastvla_core.robot.contract import RobotContract
 from fastvla_core.robot.contract_file import load_contract
 from training.cache import Cache, build_cache, open_cache
+from training.cache_build import SUCCESS_ONLY
 from training.dataset import StepDataset
 from training.finetune import Trainer
+from training.progress import CountBar
 from training.recipe import Recipe
 from training.record_expert import record_expert_episodes
 from training.trainer_state import LossPoint
@@ -46,11 +48,15 @@ def run_recipe(
     out: Path,
     workers: int = 2,
     threads: int | None = None,
+    outcomes: Collection[str] | None = SUCCESS_ONLY,
+    instruction: str | None = None,
 ) -> RunResult:
     """Do everything a recipe says; called again it goes on where it was stopped.
 
     Args:
         bags: Bags or folders of bags; without any, the recipe's demonstrations are recorded.
+        outcomes: Which recordings are learnt from; None for all of them.
+        instruction: Stands in for one that a bag lacks.
 
     Raises:
         DatasetError: there is nothing to train on.
@@ -60,7 +66,17 @@ def run_recipe(
     out.mkdir(parents=True, exist_ok=True)
     if not bags:
         bags = [_record(recipe, contract=contract, out=out / "bags", workers=workers)]
-    build_cache(bags, out / "cache", contract=contract, rate_hz=recipe.rate_hz, workers=workers)
+    with CountBar("bags read") as bar:
+        build_cache(
+            bags,
+            out / "cache",
+            contract=contract,
+            rate_hz=recipe.rate_hz,
+            workers=workers,
+            outcomes=outcomes,
+            instruction=instruction,
+            progress=bar,
+        )
     cache = open_cache(out / "cache")
     if threads:
         torch.set_num_threads(threads)
@@ -92,9 +108,15 @@ def _record(recipe: Recipe, *, contract: RobotContract, out: Path, workers: int)
             f"recipe '{recipe.name}' records no demonstrations and no bag was given",
             mend="name bags, or a folder of bags: fastvla train BAGS --out DIR",
         )
-    record_expert_episodes(
-        out, episodes=episodes, seed=recipe.demonstrations.seed, contract=contract, workers=workers
-    )
+    with CountBar("episodes recorded") as bar:
+        record_expert_episodes(
+            out,
+            episodes=episodes,
+            seed=recipe.demonstrations.seed,
+            contract=contract,
+            workers=workers,
+            progress=bar,
+        )
     return out
 
 

@@ -53,8 +53,14 @@ def observe(
     if joints is None or at_ns - joints.stamp_ns > round(limit_s * 1e9):
         age = None if joints is None else at_ns - joints.stamp_ns
         raise _stale(JOINT_STATES, age_ns=age, max_age_s=limit_s)
+    limit_ns = round(contract.sync.max_skew_s * 1e9)
+    for camera in contract.policy_cameras:
+        # An optional camera that lags is missing; it must not stop the others.
+        lag_ns = max(stamps.values(), default=0) - stamps.get(camera.name, 0)
+        if camera.name in stamps and not camera.required and lag_ns > limit_ns:
+            del images[camera.name], stamps[camera.name]
     skew_ns = max(stamps.values()) - min(stamps.values()) if stamps else 0
-    if skew_ns > round(contract.sync.max_skew_s * 1e9):
+    if skew_ns > limit_ns:
         late = min(stamps, key=lambda name: stamps[name])
         raise StaleStreamError(
             late,

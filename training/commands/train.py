@@ -29,16 +29,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--learning-rate", type=float, help="instead of the recipe's")
     parser.add_argument("--threads", type=int, help="CPU threads (default: all)")
     parser.add_argument("--workers", type=int, default=2, help="processes that read bags")
+    parser.add_argument(
+        "--outcome", choices=["success", "any"], default="success", help="bags to learn from"
+    )
+    parser.add_argument("--instruction", help="for bags that carry none")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
 
 
 def run(args: argparse.Namespace) -> int:
     """Train; returns 0 when the policy is written."""
+    from training.cache_build import SUCCESS_ONLY
     from training.pipeline import run_recipe
 
     recipe = _with_overrides(load_recipe(args.recipe), args)
     result = run_recipe(
-        recipe, bags=args.bags, out=args.out, workers=args.workers, threads=args.threads
+        recipe,
+        bags=args.bags,
+        out=args.out,
+        workers=args.workers,
+        threads=args.threads,
+        outcomes=None if args.outcome == "any" else SUCCESS_ONLY,
+        instruction=args.instruction,
     )
     if args.json:
         print(json.dumps({k: str(v) for k, v in dataclasses.asdict(result).items()}, indent=1))

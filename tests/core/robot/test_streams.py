@@ -91,6 +91,16 @@ def test_optional_camera_is_left_out_and_never_invented():
     assert set(observe(buffers, contract=contract, task="t").images) == {"front"}
 
 
+def test_optional_camera_that_lags_is_left_out():
+    cameras = tuple(
+        dataclasses.replace(c, required=c.name != "wrist") for c in CONTRACT.policy_cameras
+    )
+    contract = dataclasses.replace(CONTRACT, cameras=cameras)
+    seen = observe(filled(170, 100, 170), contract=contract, task="t", at_ns=170 * MS)
+    assert set(seen.images) == {"front"}
+    assert seen.camera_skew_ns == 0
+
+
 def test_quiet_stream_is_found_by_the_clock():
     buffers = filled(100, 100, 100)
     check_fresh(buffers, contract=CONTRACT, now_ns=150 * MS)
