@@ -50,12 +50,16 @@ class SharedProcess:
         return self
 
     def __exit__(self, *_: object) -> None:
-        # In reverse: what came up last depends on what came up first.
+        # In reverse: what came up last depends on what came up first. Goals end and the robot holds
+        # while everything still spins; what a callback may be using is destroyed after that.
+        for node in reversed(self._nodes):
+            if hasattr(node, "prepare_shutdown"):
+                node.prepare_shutdown()
+        self._executor.shutdown(timeout_sec=5.0)
+        self._thread.join(timeout=5.0)
         for node in reversed(self._nodes):
             node.destroy_node()
-        self._executor.shutdown(timeout_sec=5.0)
         self._rclpy.try_shutdown()
-        self._thread.join(timeout=5.0)
 
     def add(self, node: Any) -> Any:
         """Spin a node; it is destroyed with the process."""

@@ -53,6 +53,7 @@ class CommandGuardNode(Node):
         self._contract = contract
         self._guard = CommandGuard(contract)
         self._lock = threading.Lock()
+        self._closed = False
         self._told: GuardReport | None = None
         self._told_ns = 0
         forward = contract.outputs.interface == "forward_position"
@@ -82,12 +83,17 @@ class CommandGuardNode(Node):
             f"'{contract.outputs.topic}', hold after {contract.watchdog.timeout_s} s of silence"
         )
 
-    def destroy_node(self) -> None:
-        """Hold at the measured position, then leave the graph."""
+    def prepare_shutdown(self) -> None:
+        """Hold at the measured position and pass nothing on any more."""
         with self._lock:
-            hold = self._guard.stop("the guard shuts down", now_ns=time.monotonic_ns())
-            self._send(hold)
-            self._tell()
+            if not self._closed:
+                self._send(self._guard.stop("the guard shuts down", now_ns=time.monotonic_ns()))
+                self._tell()
+            self._closed = True
+
+    def destroy_node(self) -> None:
+        """Hold, then leave the graph."""
+        self.prepare_shutdown()
         if self._gripper is not None:
             self._gripper.destroy()
         super().destroy_node()
@@ -104,6 +110,8 @@ class CommandGuardNode(Node):
     def _on_command(self, message: Any) -> None:
         now_ns = time.monotonic_ns()
         with self._lock:
+            if self._closed:
+                return
             try:
                 command = self._read(message)
                 passed = self._guard.on_command(command.names, command.positions, now_ns=now_ns)
@@ -122,6 +130,8 @@ class CommandGuardNode(Node):
     def _watch(self) -> None:
         now_ns = time.monotonic_ns()
         with self._lock:
+            if self._closed:
+                return
             hold = self._guard.watchdog(now_ns=now_ns)
             self._send(hold)
             report = self._guard.report()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from typing import Any
 
@@ -44,6 +45,7 @@ class PolicyServerNode(LifecycleNode):
         self._serving: Serving | None = None
         self._failure: FastVLAError | None = None
         self._control_timer: Any = None
+        self._diagnosing = threading.Lock()
         self._diagnostics: Any = None
         self._diagnostics_timer: Any = None
         if self.get_parameter("autostart").value:
@@ -53,6 +55,10 @@ class PolicyServerNode(LifecycleNode):
     def latencies(self) -> deque[PathLatency]:
         """Each chunk's way from image arrival to command, newest last."""
         return self._goals.latencies
+
+    def prepare_shutdown(self) -> None:
+        """Hold and finish the running goal, while the executor can still send its result."""
+        self._goals.deactivate("the server shuts down")
 
     def destroy_node(self) -> None:
         """Hold, finish the running goal, let go of the policy, leave the graph."""
@@ -143,7 +149,8 @@ class PolicyServerNode(LifecycleNode):
 
     def _release(self, why: str) -> None:
         self._stop_serving(why)
-        serving, self._serving = self._serving, None
+        with self._diagnosing:
+            serving, self._serving = self._serving, None
         if serving is None:
             return
         self.destroy_timer(self._diagnostics_timer)
@@ -162,9 +169,12 @@ class PolicyServerNode(LifecycleNode):
         )
 
     def _diagnose(self) -> None:
-        serving, now = self._serving, self.get_clock().now()
-        if serving is None:
-            return
+        with self._diagnosing:
+            if self._serving is not None:
+                self._tell(self._serving)
+
+    def _tell(self, serving: Serving) -> None:
+        now = self.get_clock().now()
         problem = self._goals.stop_reason()
         try:
             serving.bridge.check(now_ns=now.nanoseconds)
