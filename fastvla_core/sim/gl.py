@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import importlib
+import importlib.util
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
 from fastvla_core.errors import DependencyError, SimError
@@ -21,6 +25,7 @@ def load_mujoco() -> Any:
         DependencyError: MuJoCo is not installed.
         SimError: MuJoCo cannot load the OpenGL library that `MUJOCO_GL` names.
     """
+    _load_triton_before_mesa()
     # MuJoCo reads the variable once, while it is imported.
     if sys.platform == "linux" and "mujoco" not in sys.modules:
         os.environ.setdefault("MUJOCO_GL", "egl")
@@ -34,6 +39,18 @@ def load_mujoco() -> Any:
     # PyOpenGL reports a missing libEGL as an AttributeError, a missing libOSMesa likewise.
     except (ImportError, AttributeError, OSError, RuntimeError) as error:
         raise no_graphics(error) from error
+
+
+def _load_triton_before_mesa() -> None:
+    """Triton and Mesa's software OpenGL each bring an LLVM: loaded after Mesa's, Triton's crashes
+    the process (measured with triton 3.7 and Mesa 22). The other way round both work."""
+    spec = importlib.util.find_spec("triton")
+    if spec is None or spec.origin is None or "triton" in sys.modules:
+        return
+    for library in Path(spec.origin).parent.glob("_C/libtriton*.so"):
+        # A library that cannot be loaded here cannot crash either; `import triton` will say why.
+        with contextlib.suppress(OSError):
+            ctypes.CDLL(str(library))
 
 
 def no_graphics(cause: Exception) -> SimError:
