@@ -139,8 +139,11 @@ def self_test(participant: Participant) -> None:
     Raises:
         DependencyError: the bytes do not come back.
     """
-    qos = endpoint_qos(RELIABLE, history=Policy.History.KeepLast(1), transient=False, user_data=b"")
     name, kind = "fastvla_self_test", "std_msgs/msg/UInt64"
+    # Real nodes warn about endpoints without a type hash.
+    user_data = participant.type_user_data(kind)
+    history = Policy.History.KeepLast(1)
+    qos = endpoint_qos(RELIABLE, history=history, transient=False, user_data=user_data)
     reader = participant.topic_reader(name, kind, qos)
     writer = participant.topic_writer(name, kind, qos)
     sent = bytearray(b"\x00\x01\x00\x00" + participant.guid[:8])

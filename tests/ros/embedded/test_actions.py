@@ -172,9 +172,7 @@ def test_a_goal_that_waits_can_be_cancelled_before_it_runs(pair):
         handle.canceled()
         return ExecuteTask.Result()
 
-    p = pair(
-        execute, cancel_callback=accept_cancel, handle_accepted_callback=waiting.append
-    )
+    p = pair(execute, cancel_callback=accept_cancel, handle_accepted_callback=waiting.append)
     handle = p.send()
     p.until(lambda: waiting)
     assert waiting[0].status == GoalStatus.STATUS_ACCEPTED

@@ -68,9 +68,7 @@ def rules(*texts):
 
 
 def remapped(name, *texts, is_service=False):
-    return remap_name(
-        name, rules(*texts), node="server", namespace="/arm", is_service=is_service
-    )
+    return remap_name(name, rules(*texts), node="server", namespace="/arm", is_service=is_service)
 
 
 def test_the_first_remap_that_fits_counts_and_is_expanded():
