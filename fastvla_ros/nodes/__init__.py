@@ -1,0 +1,1 @@
+"""The nodes, their entry points, and what they are made of."""
