@@ -31,8 +31,8 @@ class NodeProcess:
 
     def __init__(self, spec: NodeSpec, *, options: BringupOptions) -> None:
         self.name = spec.name
-        entry = f"import sys; from {_entry_module(spec)} import main; sys.exit(main())"
-        command = [sys.executable, "-c", entry, *_arguments(spec, options)]
+        command = [sys.executable, "-m", "fastvla_ros.bringup_child", str(os.getpid())]
+        command += [spec.executable, *_arguments(spec, options)]
         # A group of its own: Ctrl-C reaches this process alone, which then stops the guard last.
         self._process = subprocess.Popen(command, start_new_session=True, env=_environment())
 
@@ -138,10 +138,6 @@ def running(options: BringupOptions, **node_options: Any) -> Iterator[Bringup]:
             )
             bringup.check()
         yield bringup
-
-
-def _entry_module(spec: NodeSpec) -> str:
-    return f"fastvla_ros.nodes.{spec.executable}"
 
 
 def _arguments(spec: NodeSpec, options: BringupOptions) -> list[str]:
