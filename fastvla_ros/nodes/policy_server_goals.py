@@ -83,6 +83,11 @@ class ServerGoals:
         """Whether a goal is active."""
         return self._desk.session is not None
 
+    @property
+    def accepting(self) -> bool:
+        """Whether the server is active."""
+        return self._accepting
+
     def activate(self, serving: Serving) -> None:
         """Accept goals from now on."""
         self._serving, self._accepting = serving, True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from dataclasses import replace
 from typing import Any
 
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
@@ -12,8 +13,10 @@ from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
 
 from fastvla_core.errors import FastVLAError, RosError
 from fastvla_core.robot.align import StaleStreamError
+from fastvla_core.robot.contract import RobotContract
 from fastvla_core.robot.contract_file import load_contract
 from fastvla_core.runtime.engine import InferenceWorker
+from fastvla_msgs.srv import LoadCheckpoint
 from fastvla_ros.bridge.streams import StreamBridge
 from fastvla_ros.nodes.goal_types import PathLatency
 from fastvla_ros.nodes.policy_server_diagnostics import (
@@ -26,7 +29,11 @@ from fastvla_ros.nodes.policy_server_diagnostics import (
 from fastvla_ros.nodes.policy_server_goals import ServerGoals, Serving
 from fastvla_ros.nodes.policy_server_links import ServerLinks
 from fastvla_ros.nodes.policy_server_loading import load_policy, warm_up
-from fastvla_ros.nodes.policy_server_parameters import declare_parameters, read_parameters
+from fastvla_ros.nodes.policy_server_parameters import (
+    ServerParameters,
+    declare_parameters,
+    read_parameters,
+)
 
 _DIAGNOSTICS_PERIOD_S = 1.0
 
@@ -42,10 +49,16 @@ class PolicyServerNode(LifecycleNode):
         super().__init__("policy_server", **options)
         declare_parameters(self)
         self._goals = ServerGoals(self)
+        self.create_service(
+            LoadCheckpoint,
+            "~/load_checkpoint",
+            self._on_load_checkpoint,
+            callback_group=MutuallyExclusiveCallbackGroup(),
+        )
         self._serving: Serving | None = None
         self._failure: FastVLAError | None = None
         self._control_timer: Any = None
-        self._diagnosing = threading.Lock()
+        self._changing, self._diagnosing = threading.Lock(), threading.Lock()
         self._diagnostics: Any = None
         self._diagnostics_timer: Any = None
         if self.get_parameter("autostart").value:
@@ -90,10 +103,11 @@ class PolicyServerNode(LifecycleNode):
 
     def on_activate(self, state: Any) -> TransitionCallbackReturn:
         """Accept goals."""
-        assert self._serving is not None
-        period_s = 1.0 / self._serving.contract.control_rate_hz
-        self._control_timer = self._steady_timer(period_s, self._goals.tick)
-        self._goals.activate(self._serving)
+        with self._changing:
+            assert self._serving is not None
+            period_s = 1.0 / self._serving.contract.control_rate_hz
+            self._control_timer = self._steady_timer(period_s, self._goals.tick)
+            self._goals.activate(self._serving)
         return TransitionCallbackReturn.SUCCESS
 
     def on_deactivate(self, state: Any) -> TransitionCallbackReturn:
@@ -119,12 +133,7 @@ class PolicyServerNode(LifecycleNode):
     def _load(self) -> Serving:
         parameters = read_parameters(self)
         contract = load_contract(parameters.contract)
-        policy = load_policy(parameters, contract=contract)
-        latency_s = warm_up(policy, contract=contract)
-        self.get_logger().info(
-            f"'{parameters.checkpoint}' ({parameters.quantization}, {policy.device}) is loaded "
-            f"for '{contract.name}': {latency_s * 1e3:.0f} ms per inference"
-        )
+        worker = self._load_worker(parameters, contract)
         bridge = StreamBridge(contract)
         links = ServerLinks(
             self,
@@ -137,9 +146,39 @@ class PolicyServerNode(LifecycleNode):
             parameters=parameters,
             contract=contract,
             bridge=bridge,
-            worker=InferenceWorker(policy),
+            worker=worker,
             links=links,
         )
+
+    def _load_worker(
+        self, parameters: ServerParameters, contract: RobotContract
+    ) -> InferenceWorker:
+        policy = load_policy(parameters, contract=contract)
+        latency_s = warm_up(policy, contract=contract)
+        self.get_logger().info(
+            f"'{parameters.checkpoint}' ({parameters.quantization}, {policy.device}) is loaded "
+            f"for '{contract.name}': {latency_s * 1e3:.0f} ms per inference"
+        )
+        return InferenceWorker(policy)
+
+    def _on_load_checkpoint(self, request: Any, response: Any) -> Any:
+        with self._changing:
+            serving = self._serving
+            if serving is None or self._goals.accepting:
+                response.success = False
+                response.message = "the server is not inactive; configure or deactivate it first"
+                return response
+            parameters = replace(serving.parameters, checkpoint=request.checkpoint_id)
+            try:
+                worker = self._load_worker(parameters, serving.contract)
+            except FastVLAError as error:
+                response.success, response.message = False, str(error)
+                return response
+            serving.worker.close()
+            self._serving = replace(serving, parameters=parameters, worker=worker)
+        response.success, response.checkpoint_id = True, request.checkpoint_id
+        response.message = f"'{request.checkpoint_id}' is loaded"
+        return response
 
     def _stop_serving(self, why: str) -> None:
         self._goals.deactivate(why)

@@ -87,4 +87,4 @@ def test_live_and_recorded_observations_are_byte_equal(system: System, tmp_path:
             assert a.images[camera].tobytes() == b.images[camera].tobytes()
         assert a.state.tobytes() == b.state.tobytes()
     assert len({a.images["front"].tobytes() for a in live}) > 10
-    assert np.ptp([a.stamp_ns for a in live]) > 5e8
+    assert np.ptp([a.stamp_ns for a in live]) > 2e8

@@ -258,6 +258,30 @@ def test_without_autostart_it_waits_unconfigured_and_rejects(system: System, che
     assert executing(system, timeout_s=0.5).wait().error == "TIMEOUT"
 
 
+def test_another_checkpoint_is_loaded_while_inactive_only(
+    system: System, checkpoint: Path, tmp_path: Path
+):
+    from fastvla_msgs.srv import LoadCheckpoint
+
+    def load(folder: Path):
+        request = LoadCheckpoint.Request(checkpoint_id=str(folder))
+        name = "policy_server/load_checkpoint"
+        return call(system, name, kind=LoadCheckpoint, request=request)
+
+    other = save_tiny_policy(tmp_path / "other")
+    system.serve(checkpoint)
+    assert not load(other).success
+    change_state(system, "deactivate")
+    missing = load(tmp_path / "nowhere")
+    assert not missing.success
+    assert "nowhere" in missing.message
+    answer = load(other)
+    assert answer.success
+    assert answer.checkpoint_id == str(other)
+    change_state(system, "activate")
+    assert executing(system, timeout_s=0.5).wait().error == "TIMEOUT"
+
+
 def test_the_stop_latches_until_it_is_reset(system: System, checkpoint: Path):
     system.serve(checkpoint)
     goal = executing(system)
