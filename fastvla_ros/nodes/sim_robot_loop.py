@@ -120,6 +120,7 @@ class SimLoop:
         self._decided = False
         self._judge_due_ns = 0
         self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
         self._stamp_ns = 0
         self.lost_ns = 0
         self.drive = SimDrive(contract, start=np.zeros(len(contract.action_names)))
@@ -140,7 +141,8 @@ class SimLoop:
     def close(self) -> None:
         """Stop the thread and free the simulator."""
         self._stop.set()
-        self._thread.join(timeout=10.0)
+        if self._thread is not None:
+            self._thread.join(timeout=10.0)
 
     def reset(self, seed: int) -> Future[None]:
         """Set up the scene of `seed`, robot included; done when the result is there."""
@@ -202,10 +204,10 @@ class SimLoop:
 
     def catch_up(self) -> None:
         """Simulate every tick that is due by the clock."""
-        lag_ns = self._now_ns() - self._due_wall_ns()
-        if lag_ns > _MAX_LAG_NS:
-            self._let_go_by(lag_ns)
-        while self._now_ns() >= self._due_wall_ns() and not self._stop.is_set():
+        while (lag_ns := self._now_ns() - self._due_wall_ns()) >= 0 and not self._stop.is_set():
+            # Asked before every tick: a machine that is slower than the clock never catches up.
+            if lag_ns > _MAX_LAG_NS:
+                self._let_go_by(lag_ns)
             self.tick()
 
     def _let_go_by(self, lag_ns: int) -> None:

@@ -101,6 +101,24 @@ def test_a_machine_that_is_too_slow_loses_time_and_does_not_hurry(follow_wall):
     assert rig.listener.stamps["joints"][-1] - EPOCH_NS == pytest.approx(behind_ns, abs=40e6)
 
 
+def test_ticks_that_take_longer_than_their_time_do_not_pile_up():
+    rig = Rig()
+    tick = rig.loop.tick
+
+    def slow_tick():
+        rig.clock.now_ns += 15_000_000
+        tick()
+        if len(rig.listener.stamps["joints"]) == 400:
+            rig.loop.close()
+
+    rig.loop.tick = slow_tick
+    rig.clock.now_ns += 10_000_000
+    rig.loop.catch_up()
+    wall_ns = rig.clock.now_ns - 5_000_000_000
+    assert wall_ns == pytest.approx(400 * 15e6, rel=0.01)
+    assert wall_ns - (rig.listener.stamps["joints"][-1] - EPOCH_NS) < 150e6
+
+
 def test_time_scale_makes_simulated_time_go_faster():
     rig = Rig(follow_wall=False, time_scale=2.0)
     rig.run(1.0)
