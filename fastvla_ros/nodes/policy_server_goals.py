@@ -166,6 +166,11 @@ class ServerGoals:
         if serving is None or not self._accepting:
             raise RosError("the server was deactivated before the goal began")
         task = request.task.strip()
+        if not request.dry_run and serving.links.command.get_subscription_count() == 0:
+            self._node.get_logger().warning(
+                f"nobody listens to '{serving.contract.outputs.command}': the robot will not "
+                "move; start the command_guard"
+            )
         self._limited_before = self._guard.commands_limited if self._guard else 0
         serving.links.current_task.publish(String(data=task))
         return GoalSession(

@@ -7,6 +7,7 @@ from collections import deque
 from dataclasses import replace
 from typing import Any
 
+from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
@@ -20,7 +21,6 @@ from fastvla_msgs.srv import LoadCheckpoint
 from fastvla_ros.bridge.streams import StreamBridge
 from fastvla_ros.nodes.goal_types import PathLatency
 from fastvla_ros.nodes.policy_server_diagnostics import (
-    DiagnosticArray,
     diagnostics,
     goal_values,
     memory_values,

@@ -68,7 +68,7 @@ def test_a_pick_succeeds_through_topics_guard_and_gripper(graph, client, expert)
     assert (report.outcome, report.error) == ("success", "NONE"), report
     assert report.inferences >= 5
     assert report.commands_sent > 30
-    assert {progress.state for progress in seen} >= {"EXECUTING", "STOPPING"}
+    assert "EXECUTING" in {progress.state for progress in seen}
     assert max(progress.chunk_index for progress in seen) > 3
     sim_z = graph.nodes["sim_robot"].loop.submit(lambda sim: sim.cube("red").position[2])
     assert sim_z.result(2.0) > 0.08
