@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--contract", default="tabletop", help=argparse.SUPPRESS)
     parser.add_argument(
-        "--timeout", type=float, default=20.0, metavar="S",
+        "--timeout", type=float, default=30.0, metavar="S",
         help="deadline of each goal in seconds (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument("--out", type=Path, default=Path("out"), help="folder (%(default)s)")
@@ -62,6 +62,8 @@ def run(args: argparse.Namespace) -> int:
             quantization=args.quantization,
             device=args.device,
             seed=args.seed,
+            # On a busy machine simulated time goes slower, and the robot does the same.
+            use_sim_time=True,
             log_level="warn",
         ),
     )

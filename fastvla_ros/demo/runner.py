@@ -120,7 +120,10 @@ class _Stage:
         from fastvla_ros.nodes.task_client import TaskClient
 
         self._bringup, self._options = bringup, options
-        node = bringup.process.add(Node("demo", use_global_arguments=False))
+        clock = f"use_sim_time:={str(options.bringup.use_sim_time).lower()}"
+        node = bringup.process.add(
+            Node("demo", cli_args=["--ros-args", "-p", clock], use_global_arguments=False)
+        )
         self._client = TaskClient(node)
         self._reset_type = ResetScene
         self._reset = node.create_client(ResetScene, "sim_robot/reset")
@@ -140,7 +143,11 @@ class _Stage:
         self.video.close()
 
     def wait_until_ready(self) -> None:
-        """Wait until goals can be sent and scenes be reset."""
+        """Wait until goals can be sent and scenes be reset.
+
+        Raises:
+            RosError: a node does not come up.
+        """
         self._client.wait_for_server(timeout_s=_START_TIMEOUT_S)
         if not self._reset.wait_for_service(timeout_sec=_START_TIMEOUT_S):
             raise RosError("the simulated robot does not serve 'sim_robot/reset'")
