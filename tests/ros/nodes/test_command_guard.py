@@ -262,3 +262,39 @@ def test_a_missing_contract_ends_the_executable_with_one_message(domain_id: int)
     assert "nowhere" in ended.stderr
     assert "to mend" in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def test_other_interfaces_of_the_contract(system: System, tmp_path: Path):
+    import yaml
+    from rclpy.parameter import Parameter
+    from std_msgs.msg import Float64MultiArray
+    from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
+
+    from fastvla_ros.nodes.command_guard_node import CommandGuardNode
+
+    data = CONTRACT.to_dict()
+    data["outputs"] = {
+        "command": "command", "interface": "forward_position", "topic": "forward/commands",
+    }  # fmt: skip
+    data["gripper"]["interface"] = "gripper_command"
+    path = tmp_path / "robot.yaml"
+    path.write_text(yaml.safe_dump(data, sort_keys=False))
+    got: list = []
+    system.robot.create_subscription(Float64MultiArray, "forward/commands", got.append, 10)
+    parameter = Parameter("contract", value=str(path))
+    system.process.add(
+        CommandGuardNode(use_global_arguments=False, parameter_overrides=[parameter])
+    )
+    publisher = system.robot.create_publisher(JointTrajectory, "command", 10)
+    wait_until(lambda: publisher.get_subscription_count() >= 2, what="the guard")
+    target = near(joint1=0.01)
+    message = JointTrajectory(joint_names=list(CONTRACT.action_names))
+    message.points = [JointTrajectoryPoint(positions=array.array("d", target.tolist()))]
+
+    def sent() -> bool:
+        publisher.publish(message)
+        time.sleep(0.05)
+        return bool(got)
+
+    wait_until(sent, what="a forward command")
+    np.testing.assert_allclose(list(got[-1].data), target[:6], atol=1e-9)
