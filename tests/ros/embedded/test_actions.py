@@ -8,7 +8,6 @@ import time
 import pytest
 from action_msgs.msg import GoalInfo, GoalStatus, GoalStatusArray
 from action_msgs.srv import CancelGoal
-from fastvla_msgs.action import ExecuteTask
 from rclpy.action import ActionClient, ActionServer, CancelResponse, GoalResponse
 from rclpy.action.graph import get_action_names_and_types
 from rclpy.callback_groups import ReentrantCallbackGroup
@@ -16,6 +15,8 @@ from rclpy.exceptions import RCLError
 from rclpy.executors import MultiThreadedExecutor
 from rclpy.qos import qos_profile_action_status_default
 from rclpy.task import Future
+
+from fastvla_msgs.action import ExecuteTask
 
 ACTION = "execute_task"
 

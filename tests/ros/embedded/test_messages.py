@@ -12,15 +12,15 @@ from builtin_interfaces.msg import Time
 from control_msgs.action import GripperCommand, ParallelGripperCommand
 from control_msgs.msg import JointJog
 from diagnostic_msgs.msg import DiagnosticStatus
-from fastvla_msgs.action import ExecuteTask
-from fastvla_msgs.msg import ActionChunk, GuardStatus, TaskOutcome
-from fastvla_msgs.srv import LoadCheckpoint
 from geometry_msgs.msg import PoseWithCovariance, Quaternion
 from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import Image, JointState
 from std_srvs.srv import Trigger
 
 from fastvla_core.errors import MessageError
+from fastvla_msgs.action import ExecuteTask
+from fastvla_msgs.msg import ActionChunk, GuardStatus, TaskOutcome
+from fastvla_msgs.srv import LoadCheckpoint
 
 
 def test_fields_start_at_their_defaults():

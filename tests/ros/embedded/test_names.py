@@ -129,8 +129,14 @@ def test_arguments_outside_the_ros_sections_stay():
 
 def test_log_levels_and_switches_are_read():
     arguments = parse_arguments(
-        ["--ros-args", "--log-level", "debug", "--log-level", "arm.server:=warn"]
-        + ["--disable-rosout-logs"]
+        [
+            "--ros-args",
+            "--log-level",
+            "debug",
+            "--log-level",
+            "arm.server:=warn",
+            "--disable-rosout-logs",
+        ]
     )
     assert arguments.log_levels == {"": "debug", "arm.server": "warn"}
     assert not arguments.rosout

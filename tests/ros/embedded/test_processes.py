@@ -15,6 +15,8 @@ import pytest
 from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
 
+from fastvla_ros.embedded.wire.config import RMEM_MAX, RMEM_WANTED
+
 PEERS = Path(__file__).parent / "peers"
 ROOT = Path(__file__).parents[3]
 
@@ -71,8 +73,12 @@ def test_a_process_that_destroys_nothing_still_exits_cleanly(start):
     assert process.returncode == 0
 
 
-@pytest.mark.parametrize("reliability", ["reliable", "best-effort"])
-def test_images_of_three_cameras_cross_processes_without_loss(ros, start, reliability):
+# Of 3 x 60 images. A loaded machine loses a few best-effort ones; with CycloneDDS's own fragment
+# size a third of them is lost, with a stock kernel buffer three quarters.
+@pytest.mark.parametrize(("reliability", "least"), [("reliable", 180), ("best-effort", 165)])
+def test_images_of_three_cameras_cross_processes(ros, start, reliability, least):
+    if reliability == "best-effort" and int(RMEM_MAX.read_text()) < RMEM_WANTED:
+        pytest.skip("net.core.rmem_max is too small for best-effort images between processes")
     node = ros.node("viewer")
     policy = ReliabilityPolicy[reliability.upper().replace("-", "_")]
     numbers: list[list[int]] = [[], [], []]
@@ -90,16 +96,18 @@ def test_images_of_three_cameras_cross_processes_without_loss(ros, start, reliab
             Image,
             f"cam{camera}",
             lambda image, camera=camera: see(camera, image),
-            QoSProfile(depth=5, reliability=policy),
+            QoSProfile(depth=60, reliability=policy),
         )
     process = start("cameras", reliability)
     assert ros.until(lambda: all(n and n[-1] == 59 for n in numbers), timeout_s=30)
     publish_ms = float(process.stdout.readline())
+    arrived = sum(map(len, numbers))
     print(
-        f"{reliability}: publish {publish_ms:.2f} ms cpu, delay p50 "
+        f"{reliability}: {arrived} arrived, publish {publish_ms:.2f} ms cpu, delay p50 "
         f"{1e3 * np.median(delays_s):.1f} ms, p99 {1e3 * np.quantile(delays_s, 0.99):.1f} ms"
     )
-    assert numbers == [list(range(60))] * 3
+    assert arrived >= least
+    assert all(n == sorted(set(n)) for n in numbers)
     assert publish_ms < 1.0
 
 

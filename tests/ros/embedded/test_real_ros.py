@@ -111,9 +111,8 @@ class TestRealToolsSeeTheEmbeddedNode:
     def test_topics_both_ways(self, embedded_robot):
         state = yaml.safe_load_all(real("ros2 topic echo --once /arm/joint_states"))
         assert next(state)["position"] == [0.5, -1.25]
-        mode = real(
-            "ros2 topic echo --once --qos-reliability reliable --qos-durability transient_local /arm/mode"
-        )
+        qos = "--qos-reliability reliable --qos-durability transient_local"
+        mode = real(f"ros2 topic echo --once {qos} /arm/mode")
         assert "ready" in mode
         echo = subprocess.Popen(
             in_real_ros("timeout -s INT 40 ros2 topic echo --once /arm/echo"),
@@ -241,8 +240,9 @@ class TestTheEmbeddedSideUsesARealNode:
     def test_actions_with_feedback_and_cancelling(self, ros, node):
         from action_msgs.msg import GoalStatus
         from control_msgs.action import ParallelGripperCommand
-        from fastvla_msgs.action import ExecuteTask
         from rclpy.action import ActionClient
+
+        from fastvla_msgs.action import ExecuteTask
 
         client, feedback = ActionClient(node, ExecuteTask, "/arm/robot/execute_task"), []
         assert client.wait_for_server(timeout_sec=10)

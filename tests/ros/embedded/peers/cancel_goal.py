@@ -1,8 +1,9 @@
 """A client in real rclpy: sends a long goal, cancels it at the third feedback."""
 
 import rclpy
-from fastvla_msgs.action import ExecuteTask
 from rclpy.action import ActionClient
+
+from fastvla_msgs.action import ExecuteTask
 
 rclpy.init()
 node = rclpy.create_node("canceller")

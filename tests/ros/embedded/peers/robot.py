@@ -9,20 +9,23 @@ if importlib.util.find_spec("rclpy") is None:
 
     ensure_ros()
 
-import rclpy  # noqa: E402
-from control_msgs.action import ParallelGripperCommand  # noqa: E402
-from fastvla_msgs.action import ExecuteTask  # noqa: E402
-from rclpy.action import ActionServer, CancelResponse  # noqa: E402
-from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor  # noqa: E402
-from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn  # noqa: E402
-from rclpy.qos import (  # noqa: E402
+import contextlib
+
+import rclpy
+from control_msgs.action import ParallelGripperCommand
+from rclpy.action import ActionServer, CancelResponse
+from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
+from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
+from rclpy.qos import (
     DurabilityPolicy,
     QoSProfile,
     qos_profile_sensor_data,
 )
-from sensor_msgs.msg import Image, JointState  # noqa: E402
-from std_msgs.msg import String  # noqa: E402
-from std_srvs.srv import SetBool  # noqa: E402
+from sensor_msgs.msg import Image, JointState
+from std_msgs.msg import String
+from std_srvs.srv import SetBool
+
+from fastvla_msgs.action import ExecuteTask
 
 
 class Robot(LifecycleNode):
@@ -38,7 +41,7 @@ class Robot(LifecycleNode):
         self.state = self.create_publisher(JointState, "joint_states", 10)
         self.camera = self.create_publisher(Image, "front", qos_profile_sensor_data)
         self.echo = self.create_publisher(String, "echo", 10)
-        self.create_subscription(String, "say", lambda m: self.echo.publish(m), 10)
+        self.create_subscription(String, "say", self.echo.publish, 10)
         self.create_subscription(Image, "look", self.look, qos_profile_sensor_data)
         self.create_timer(0.1, self.tick)
         self.create_service(SetBool, "~/set", self.set)
@@ -91,10 +94,8 @@ def main() -> None:
     node = Robot()
     executor = MultiThreadedExecutor(4)
     executor.add_node(node)
-    try:
+    with contextlib.suppress(KeyboardInterrupt, ExternalShutdownException):
         executor.spin()
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
     executor.shutdown()
     node.destroy_node()
     rclpy.try_shutdown()
