@@ -4,7 +4,6 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 SETUP_FILES := setup.py config/setup/setup.sh config/setup/constraints.txt
 NANO_OUT ?= out/nano
-NANO_EPISODES ?= 4500
 export PYTHONUNBUFFERED := 1
 
 .PHONY: demo test test-fast lint nano bench clean help
@@ -31,8 +30,9 @@ lint: $(VENV)/.ready-test
 	@$(BIN)/lint-imports
 	@$(BIN)/pyright
 
-nano: $(VENV)/.ready ## reproduce the shipped policy: demonstrations, training, evaluation
+nano: $(VENV)/.ready ## reproduce the shipped policy: demonstrations, training, a short evaluation
 	@$(BIN)/fastvla train --recipe nano --out $(NANO_OUT)
+	@$(BIN)/fastvla eval --policy $(NANO_OUT)/policy --seeds 10000000:10000050
 
 bench: $(VENV)/.ready ## the numbers of docs/benchmarks.md
 	@$(BIN)/fastvla bench --json out/bench.json
