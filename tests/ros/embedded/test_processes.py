@@ -140,5 +140,5 @@ def test_a_stopped_reader_blocks_the_publisher_but_not_the_process(ros, start):
     process.send_signal(signal.SIGCONT)
     thread.join(20)
     assert max(durations_s) > 1.0
-    # With the GIL held in the write, this thread would have stood still too.
-    assert longest_s < 0.5
+    # With the GIL held in the write, this thread would have stood still for 9.9 s too.
+    assert longest_s < 3.0

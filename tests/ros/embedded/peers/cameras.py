@@ -21,7 +21,8 @@ def main() -> None:
     reliability = (
         ReliabilityPolicy.RELIABLE if "reliable" in sys.argv else ReliabilityPolicy.BEST_EFFORT
     )
-    qos = QoSProfile(depth=5, reliability=reliability)
+    # Reliable means within the depth: an image that is not there yet gives way to a newer one.
+    qos = QoSProfile(depth=60, reliability=reliability)
     publishers = [node.create_publisher(Image, f"cam{n}", qos) for n in range(3)]
     while any(p.get_subscription_count() == 0 for p in publishers):
         time.sleep(0.01)
