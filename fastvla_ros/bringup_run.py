@@ -112,16 +112,18 @@ class Bringup:
 
 
 @contextlib.contextmanager
-def running(options: BringupOptions, **node_options: Any) -> Iterator[Bringup]:
+def running(
+    options: BringupOptions, *, specs: Sequence[NodeSpec] | None = None
+) -> Iterator[Bringup]:
     """Bring every node up, and stop them together at the end of the block.
 
     Args:
-        node_options: Further arguments of a node's class, as a mapping under the node's name.
+        specs: Other nodes than those that `describe` gives for the options.
 
     Raises:
         FastVLAError: a node could not be made.
     """
-    specs = describe(options)
+    specs = describe(options) if specs is None else specs
     with contextlib.ExitStack() as stack:
         # The guard outlives the others, so that it still holds the robot when they are gone.
         children = [
@@ -134,7 +136,6 @@ def running(options: BringupOptions, **node_options: Any) -> Iterator[Bringup]:
                 namespace=options.namespace,
                 params_file=options.params_file,
                 log_level=options.log_level,
-                **node_options.get(spec.name, {}),
             )
             bringup.check()
         yield bringup

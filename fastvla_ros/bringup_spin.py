@@ -74,18 +74,13 @@ class SharedProcess:
         namespace: str = "",
         params_file: str = "",
         log_level: str = "",
-        **options: Any,
     ) -> Any:
-        """Make the node of a description and spin it.
-
-        Args:
-            options: Further arguments of the node's class.
-        """
+        """Make the node of a description and spin it."""
         node_class = getattr(importlib.import_module(spec.module), spec.class_name)
         arguments = ros_arguments(
             spec, namespace=namespace, params_file=params_file, log_level=log_level
         )
-        return self.add(node_class(cli_args=arguments, use_global_arguments=False, **options))
+        return self.add(node_class(cli_args=arguments, use_global_arguments=False))
 
     def _spin(self) -> None:
         from rclpy.executors import ExternalShutdownException

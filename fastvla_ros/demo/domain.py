@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import os
 import random
 import socket
 import tempfile
@@ -39,6 +40,14 @@ def reserve_domain() -> Iterator[int]:
         f"every ROS domain id from {DOMAINS[0]} to {DOMAINS[-1]} is in use on this machine",
         mend="stop nodes that are not needed any more",
     )
+
+
+def keep_to_this_machine(domain: int) -> None:
+    """Have this process and its children talk on `domain`, over the loopback interface only."""
+    os.environ["ROS_DOMAIN_ID"] = str(domain)
+    os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+    if os.environ.get("ROS_DISTRO") == "humble":
+        os.environ["ROS_LOCALHOST_ONLY"] = "1"
 
 
 def _lock(domain: int) -> IO[bytes] | None:

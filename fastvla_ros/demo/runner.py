@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -14,7 +13,7 @@ from fastvla_core.errors import FastVLAError, RosError
 from fastvla_core.robot.contract_file import load_contract
 from fastvla_ros.bringup_description import BringupOptions
 from fastvla_ros.bringup_run import Bringup, running
-from fastvla_ros.demo.domain import reserve_domain
+from fastvla_ros.demo.domain import keep_to_this_machine, reserve_domain
 from fastvla_ros.nodes.progress import ProgressLine
 
 if TYPE_CHECKING:
@@ -65,14 +64,11 @@ class DemoReport:
         }
 
 
-def run_demo(
-    options: DemoOptions, *, say: Callable[[str], None], **node_options: Any
-) -> DemoReport:
+def run_demo(options: DemoOptions, *, say: Callable[[str], None]) -> DemoReport:
     """Run every goal, each in its own scene.
 
     Args:
         say: Prints a line for the user.
-        node_options: Further arguments of a node's class, as a mapping under the node's name.
 
     Raises:
         FastVLAError: the output folder, the checkpoint or a node is not usable.
@@ -80,12 +76,12 @@ def run_demo(
     started_s = time.monotonic()
     _prepare_folder(options.out)
     with reserve_domain() as domain:
-        _keep_to_this_machine(domain)
+        keep_to_this_machine(domain)
         say(
             f"starting the simulated robot, the policy server ({options.bringup.checkpoint}, "
             f"{options.bringup.quantization}) and the command guard; ROS domain {domain}"
         )
-        with running(options.bringup, **node_options) as bringup:
+        with running(options.bringup) as bringup:
             stage = _Stage(bringup, options)
             try:
                 stage.wait_until_ready()
@@ -226,10 +222,3 @@ def _prepare_folder(folder: Path) -> None:
             f"the output folder {folder} cannot be made: {error.strerror}",
             mend="choose another one with --out",
         ) from error
-
-
-def _keep_to_this_machine(domain: int) -> None:
-    os.environ["ROS_DOMAIN_ID"] = str(domain)
-    os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
-    if os.environ.get("ROS_DISTRO") == "humble":
-        os.environ["ROS_LOCALHOST_ONLY"] = "1"

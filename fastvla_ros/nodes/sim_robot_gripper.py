@@ -59,10 +59,14 @@ class GripperServer:
             callback_group=ReentrantCallbackGroup(),
         )
 
-    def destroy(self) -> None:
-        """End the running goal and take the server off the graph."""
+    def interrupt(self) -> None:
+        """End the running goal."""
         with self._lock:
             self._latest += 1
+
+    def destroy(self) -> None:
+        """End the running goal and take the server off the graph."""
+        self.interrupt()
         self._server.destroy()
 
     def _accept(self, goal: Any) -> GoalResponse:

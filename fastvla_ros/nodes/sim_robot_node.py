@@ -126,6 +126,11 @@ class SimRobotNode(Node):
                 measured=lambda: self._gripper_state,
             )
 
+    def prepare_shutdown(self) -> None:
+        """End the gripper's goal, while the executor can still send its result."""
+        if self._gripper is not None:
+            self._gripper.interrupt()
+
     def destroy_node(self) -> None:
         """Stop the simulation, then leave the graph."""
         if self._gripper is not None:

@@ -1,4 +1,4 @@
-"""The whole graph, with the scripted expert in the policy's place: goals through every real topic."""
+"""The whole graph, with the scripted expert in the policy's place: real topics, guard, gripper."""
 
 import json
 import os
@@ -11,9 +11,6 @@ from fastvla_ros.bringup_description import BringupOptions
 from fastvla_ros.bringup_run import running
 from fastvla_ros.demo.domain import reserve_domain
 from fastvla_ros.runtime import ensure_ros
-
-ensure_ros()
-
 from tests.ros.expert_policy import ExpertPolicy
 
 
@@ -28,6 +25,7 @@ def own_domain(monkeypatch):
 @pytest.fixture
 def expert(monkeypatch):
     """Every policy server of this process loads the expert."""
+    ensure_ros()
     from fastvla_ros.nodes import policy_server_node, sim_robot_node
 
     robots = []
@@ -38,9 +36,7 @@ def expert(monkeypatch):
         make(self, **options)
 
     monkeypatch.setattr(sim_robot_node.SimRobotNode, "__init__", remember)
-    policy = ExpertPolicy(
-        lambda: robots[-1].loop, names=load_contract("tabletop").action_names
-    )
+    policy = ExpertPolicy(lambda: robots[-1].loop, names=load_contract("tabletop").action_names)
     monkeypatch.setattr(policy_server_node, "load_policy", lambda *_, **__: policy)
     return policy
 
