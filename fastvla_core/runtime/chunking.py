@@ -71,8 +71,13 @@ class ChunkExecutor:
         """Take a chunk over at the next `sample`; its columns are mapped by name.
 
         Raises:
-            PolicyError: the chunk's names are not the robot's.
+            PolicyError: the chunk has no rows, no time between them, or not the robot's names.
         """
+        if not len(chunk.positions) or not chunk.dt_s > 0:
+            raise PolicyError(
+                f"action chunk {chunk.chunk_id} has {len(chunk.positions)} rows, "
+                f"{chunk.dt_s} s apart; nothing of it can be executed"
+            )
         if sorted(chunk.names) != sorted(self._names):
             raise PolicyError(
                 f"action chunk {chunk.chunk_id} has the columns {', '.join(chunk.names)}, "

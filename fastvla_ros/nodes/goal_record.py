@@ -38,7 +38,8 @@ class GoalRecord:
         self.observation: Observation | None = None
         self._started, self._period_ns, self._path = now, period_ns, path
         self._last_tick_ns: int | None = None
-        self._told_ns, self._told_state = now.steady_ns, None
+        self._told_ns = now.steady_ns
+        self._told: tuple[GoalState, str] | None = None
         self._latencies_s: list[float] = []
         self._sent = self._misses = 0
         self._under_way: tuple[int, Inference] | None = None
@@ -79,9 +80,10 @@ class GoalRecord:
     ) -> GoalFeedback | None:
         """What to tell now; None when nothing is new and the last words are not old."""
         silent_ns = now.steady_ns - self._told_ns
-        if not news and state is self._told_state and silent_ns < _FEEDBACK_PERIOD_NS:
+        same = (state, blocking) == self._told
+        if not news and same and silent_ns < _FEEDBACK_PERIOD_NS:
             return None
-        self._told_state, self._told_ns = state, now.steady_ns
+        self._told, self._told_ns = (state, blocking), now.steady_ns
         seen = self.observation
         return GoalFeedback(
             state=state,

@@ -82,6 +82,7 @@ class GoalSession:
         self._jumps, self._last_ros_ns = bridge.buffers.clock_jumps, now.ros_ns
         self._due_ns: int | None = None
         self._submitted_ns: int | None = None
+        self._waiting_ns: int | None = None
         self._hold_due = False
         bridge.start_fresh()
         worker.restart(seed)
@@ -148,10 +149,14 @@ class GoalSession:
                     now,
                     state=self._state,
                     queue_depth=self._executor.steps_left(now.ros_ns),
-                    blocking=self._blocked.stream if self._blocked else "",
+                    blocking=self._blocking,
                     news=chunk is not None,
                 ),
             )
+
+    @property
+    def _blocking(self) -> str:
+        return self._blocked.stream if self._blocked else ""
 
     # -- sensing -------------------------------------------------------------------------------
 
@@ -189,8 +194,12 @@ class GoalSession:
     # -- inferring -----------------------------------------------------------------------------
 
     def _infer_if_due(self, now: Instant) -> None:
-        if self._submitted_ns is not None or self._worker.busy:
+        if self._submitted_ns is not None:
             return
+        if self._worker.busy:  # with an inference that was discarded, maybe an earlier goal's
+            self._waiting_ns = self._waiting_ns or now.steady_ns
+            return
+        self._waiting_ns = None
         if self._due_ns is not None and not self._bridge.reached(self._due_ns):
             return
         observation = self._bridge.observe(self.task)
@@ -223,9 +232,10 @@ class GoalSession:
         return result.chunk
 
     def _watch_inference(self, now: Instant) -> None:
-        if self._submitted_ns is None:
+        since_ns = self._submitted_ns or self._waiting_ns
+        if since_ns is None:
             return
-        waited_s = (now.steady_ns - self._submitted_ns) * 1e-9
+        waited_s = (now.steady_ns - since_ns) * 1e-9
         if waited_s > self.options.inference_timeout_s:
             self.request_end(
                 GoalCode.INFERENCE_FAILED, f"the policy has not answered for {waited_s:.1f} s"
@@ -236,8 +246,9 @@ class GoalSession:
             self._executor.reset(self._motion.rest(), now_ns=now.ros_ns)
         self._executor.submit(chunk)
         self._state, self._hold_due = GoalState.EXECUTING, False
+        steps = min(self.options.execute_steps, len(chunk.positions))
         step_ns = chunk.dt_s / self.options.speed_scale * 1e9
-        self._due_ns = chunk.stamp_ns + round(self.options.execute_steps * step_ns)
+        self._due_ns = chunk.stamp_ns + round(steps * step_ns)
 
     # -- commanding and ending -------------------------------------------------------------------
 
@@ -262,6 +273,6 @@ class GoalSession:
             now, code=code, message=message, outcome=outcome, last_command=command is not None
         )
         feedback = self._record.feedback(
-            now, state=self._state, queue_depth=0, blocking="", news=True
+            now, state=self._state, queue_depth=0, blocking=self._blocking, news=True
         )
         return Tick(chunk=chunk, command=command, feedback=feedback, end=self._end)

@@ -7,6 +7,7 @@ import time
 import numpy as np
 import torch
 
+from fastvla_core.errors import DependencyError
 from fastvla_core.policy import FastVLA, Quantization
 from fastvla_core.robot.contract import RobotContract
 from fastvla_core.types import Observation
@@ -26,6 +27,11 @@ def load_policy(parameters: ServerParameters, *, contract: RobotContract) -> Fas
     device = parameters.device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and not torch.cuda.is_available():
+        raise DependencyError(
+            "parameter device is 'cuda', but PyTorch sees no CUDA device",
+            mend="set device to auto or cpu, or install a CUDA build of PyTorch and its driver",
+        )
     if parameters.threads > 0:
         torch.set_num_threads(parameters.threads)
     return FastVLA.from_pretrained(

@@ -94,9 +94,11 @@ class PolicyServerNode(LifecycleNode):
         try:
             self._serving = self._load()
         except FastVLAError as error:
-            self._failure = error
-            self.get_logger().error(f"cannot be configured: {error}")
-            return TransitionCallbackReturn.FAILURE
+            return self._cannot_configure(error)
+        # rclpy would swallow anything else: a transition that fails must say why.
+        except Exception as error:
+            what = f"policy_server: {type(error).__name__}: {error}"
+            return self._cannot_configure(RosError(what, mend="this may be a defect: report it"))
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         self._diagnostics_timer = self._steady_timer(_DIAGNOSTICS_PERIOD_S, self._diagnose)
         return TransitionCallbackReturn.SUCCESS
@@ -129,6 +131,11 @@ class PolicyServerNode(LifecycleNode):
         """After a defect in a transition: back to unconfigured."""
         self._release("a transition failed")
         return TransitionCallbackReturn.SUCCESS
+
+    def _cannot_configure(self, error: FastVLAError) -> TransitionCallbackReturn:
+        self._failure = error
+        self.get_logger().error(f"cannot be configured: {error}")
+        return TransitionCallbackReturn.FAILURE
 
     def _load(self) -> Serving:
         parameters = read_parameters(self)

@@ -54,16 +54,21 @@ def declare_parameters(node: Any) -> None:
     from rcl_interfaces.msg import ParameterDescriptor
 
     for name, default, description in _DECLARED:
-        node.declare_parameter(name, default, ParameterDescriptor(description=description))
+        # ROS refuses 60 where 60.0 is meant, with a traceback; the check below says it in words.
+        descriptor = ParameterDescriptor(description=description, dynamic_typing=True)
+        node.declare_parameter(name, default, descriptor)
 
 
 def read_parameters(node: Any) -> ServerParameters:
     """The present values.
 
     Raises:
-        RosError: a value is not one of the choices, or not positive; names it and the mend.
+        RosError: a value has a wrong type, is not one of the choices, or not positive.
     """
-    values = {name: node.get_parameter(name).value for name, _, _ in _DECLARED}
+    values = {
+        name: _typed(name, node.get_parameter(name).value, type(default))
+        for name, default, _ in _DECLARED
+    }
     for name, choices in _CHOICES.items():
         if values[name] not in choices:
             raise RosError(
@@ -76,3 +81,15 @@ def read_parameters(node: Any) -> ServerParameters:
                 f"policy_server: parameter {name} is {values[name]}", mend="set it above 0"
             )
     return cast("ServerParameters", ServerParameters(**values))
+
+
+def _typed(name: str, value: Any, kind: type) -> Any:
+    if kind is float and type(value) is int:
+        return float(value)
+    if kind is str and type(value) in (int, float):
+        return str(value)
+    if type(value) is not kind:
+        raise RosError(
+            f"policy_server: parameter {name} is {value!r}", mend=f"its type is {kind.__name__}"
+        )
+    return value

@@ -165,6 +165,12 @@ def test_other_names_are_refused():
         executor.submit(chunk([0.0], names=("a", "b", "c", "d", "e", "f", "g")))
 
 
+@pytest.mark.parametrize("changes", [{"rows": np.zeros((0, A))}, {"rows": [0.0], "dt_s": 0.0}])
+def test_a_chunk_without_rows_or_time_is_refused(changes: dict):
+    with pytest.raises(PolicyError, match="nothing of it can be executed"):
+        ChunkExecutor(CONTRACT).submit(chunk(**changes))
+
+
 def test_reset_forgets_a_chunk_that_waits():
     executor = started([0.5, 0.5])
     executor.reset(np.zeros(A), now_ns=T0)

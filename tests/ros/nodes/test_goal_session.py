@@ -264,6 +264,28 @@ def test_an_inference_that_never_returns(make_rig):
     assert "has not answered" in rig.end.message
 
 
+def test_an_inference_of_an_earlier_goal_that_never_returns(make_rig):
+    rig = make_rig(inference_timeout_s=0.5)
+    rig.policy.go_on.clear()
+    rig.tick(3)
+    rig.session.request_end(GoalCode.CANCELED, "")
+    rig.tick()
+    rig.ticks.clear()
+    rig.start()
+    rig.tick(30)
+    assert rig.end is not None
+    assert rig.end.code is GoalCode.INFERENCE_FAILED
+    assert rig.commands == []
+
+
+def test_more_steps_than_a_chunk_has_are_its_steps(make_rig):
+    rig = make_rig(execute_steps=100)
+    rig.tick(60)
+    stamps = [o.stamp_ns for o in rig.policy.observations]
+    assert len(stamps) >= 2
+    assert round((stamps[1] - stamps[0]) / MS) in (800, 833)
+
+
 def test_a_dry_run_previews_and_sends_nothing(make_rig):
     rig = make_rig(dry_run=True, timeout_s=1.0)
     rig.tick(60)

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-from fastvla_core.errors import CheckpointError, ContractError, RosError
+from fastvla_core.errors import CheckpointError, ContractError, FastVLAError
 from tests.ros.nodes.robot_rig import CONTRACT, TASK, System, save_tiny_policy, wait_until
 
 SETTLE_S = 0.4
@@ -46,7 +47,7 @@ class Goal:
         return report
 
 
-def executing(system: System, *, commands: int = 10, **options) -> Goal:
+def executing(system: System, *, commands: int = 3, **options) -> Goal:
     goal = Goal(system, **options)
     before = len(system.robot.commands)
     wait_until(lambda: len(system.robot.commands) >= before + commands, what="commands")
@@ -103,7 +104,7 @@ def test_a_goal_runs_until_it_is_judged_done(system: System, checkpoint: Path):
 
 def test_commands_name_every_joint_and_hold_at_the_end(system: System, checkpoint: Path):
     system.serve(checkpoint)
-    executing(system, commands=15, timeout_s=1.0).wait()
+    executing(system, timeout_s=2.0).wait()
     _, last = system.robot.commands[-1]
     assert last.joint_names == list(CONTRACT.action_names)
     (point,) = last.points
@@ -170,7 +171,7 @@ def test_a_busy_server_rejects(system: System, checkpoint: Path):
 def test_preemption_ends_the_old_goal_first(system: System, checkpoint: Path):
     system.serve(checkpoint, on_busy="preempt")
     first = executing(system)
-    second = Goal(system, timeout_s=1.0)
+    second = Goal(system, timeout_s=2.0)
     assert first.wait().error == "PREEMPTED"
     assert second.wait().error == "TIMEOUT"
 
@@ -226,7 +227,7 @@ def test_deactivation_ends_the_goal_and_rejects_the_next(system: System, checkpo
     assert silent_afterwards(system)
     assert Goal(system).wait().status == "REJECTED"
     change_state(system, "activate")
-    executing(system, timeout_s=0.5).wait()
+    executing(system, timeout_s=2.0).wait()
     change_state(system, "deactivate")
     change_state(system, "cleanup")
     assert node.count_publishers("command") == 0
@@ -255,7 +256,7 @@ def test_without_autostart_it_waits_unconfigured_and_rejects(system: System, che
     change_state(system, "configure")
     assert Goal(system).wait().status == "REJECTED"
     change_state(system, "activate")
-    assert executing(system, timeout_s=0.5).wait().error == "TIMEOUT"
+    assert executing(system, timeout_s=2.0).wait().error == "TIMEOUT"
 
 
 def test_another_checkpoint_is_loaded_while_inactive_only(
@@ -279,7 +280,7 @@ def test_another_checkpoint_is_loaded_while_inactive_only(
     assert answer.success
     assert answer.checkpoint_id == str(other)
     change_state(system, "activate")
-    assert executing(system, timeout_s=0.5).wait().error == "TIMEOUT"
+    assert executing(system, timeout_s=2.0).wait().error == "TIMEOUT"
 
 
 def test_the_stop_latches_until_it_is_reset(system: System, checkpoint: Path):
@@ -290,7 +291,7 @@ def test_the_stop_latches_until_it_is_reset(system: System, checkpoint: Path):
     assert silent_afterwards(system)
     assert Goal(system).wait().status == "REJECTED"
     assert call(system, "policy_server/reset_stop").success
-    goal = executing(system, timeout_s=1.0)
+    goal = executing(system, timeout_s=2.0)
     assert not call(system, "policy_server/reset_stop").success
     assert goal.wait().error == "TIMEOUT"
 
@@ -310,7 +311,7 @@ def test_a_policy_that_gives_nan_moves_nothing(system: System, tmp_path: Path):
 
 def test_the_first_inference_is_as_fast_as_the_others(system: System, checkpoint: Path):
     node = system.serve(checkpoint)
-    executing(system, commands=40, timeout_s=2.5).wait()
+    executing(system, timeout_s=3.0).wait()
     took = [p.finished_ns - p.started_ns for p in node.latencies]
     assert took[0] < 10 * np.median(took)
 
@@ -349,10 +350,16 @@ def test_a_truncated_checkpoint_is_one_clear_error(
         ({"on_busy": "wait"}, "on_busy"),
         ({"execute_steps": 0}, "execute_steps"),
         ({"sensor_timeout_s": -1.0}, "sensor_timeout_s"),
+        ({"sensor_timeout_s": "soon"}, "its type is float"),
+        ({"default_timeout_s": 0}, "default_timeout_s is 0.0"),
+        ({"threads": 1.5}, "its type is int"),
+        ({"device": "cuda"}, "no CUDA device"),
     ],
 )
 def test_a_wrong_parameter_is_named(system: System, checkpoint: Path, parameters, word: str):
-    with pytest.raises(RosError, match=word):
+    if word == "no CUDA device" and torch.cuda.is_available():
+        pytest.skip("this machine has one")
+    with pytest.raises(FastVLAError, match=word):
         system.serve(checkpoint, **parameters)
 
 
@@ -366,7 +373,7 @@ def test_the_current_task_and_the_preview_are_published(system: System, checkpoi
     system.robot.create_subscription(ActionChunk, "policy_server/action_chunk", chunks.append, 10)
     system.serve(checkpoint)
     wait_until(lambda: system.robot.count_publishers("current_task") == 1)
-    executing(system, timeout_s=1.0).wait()
+    executing(system, timeout_s=2.0).wait()
     wait_until(lambda: tasks == [TASK, ""], what="the current task")
     assert chunks
     assert chunks[0].horizon == 8
