@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import importlib
 import sys
-from types import ModuleType
 
 from fastvla_core.errors import DependencyError
 
 PREFIX = "fastvla_ros.embedded.rcl"
 
-# The modules of rclpy that there are; the empty name is the package itself.
+# The modules of rclpy that there are.
 MODULES = (
+    "_rclpy_pybind11",
     "action",
     "action.client",
     "action.graph",
@@ -70,13 +70,4 @@ def install() -> None:
     modules = {"rclpy": importlib.import_module(PREFIX)}
     for name in MODULES:
         modules[f"rclpy.{name}"] = importlib.import_module(f"{PREFIX}.{name}")
-    modules["rclpy._rclpy_pybind11"] = _pybind_names(modules["rclpy.exceptions"])
     sys.modules.update(modules)
-
-
-def _pybind_names(exceptions: ModuleType) -> ModuleType:
-    """What user code imports from rclpy's extension module."""
-    module = ModuleType("rclpy._rclpy_pybind11")
-    module.RCLError = exceptions.RCLError  # type: ignore[attr-defined]
-    module.InvalidHandle = exceptions.InvalidHandle  # type: ignore[attr-defined]
-    return module

@@ -116,10 +116,9 @@ class Client(Entity):
         self._queue.clear()
 
     def _enqueue(self, sample: rawio.Sample) -> None:
-        handle, sequence = IDENTITY.unpack_from(sample.data, BODY_START)
-        if handle == self._peers.writer_handle:
-            self._queue.append((sequence, sample))
-            self.wake()
+        _, sequence = IDENTITY.unpack_from(sample.data, BODY_START)
+        self._queue.append((sequence, sample))
+        self.wake()
 
     def _resolve(self, sequence: int, sample: rawio.Sample) -> None:
         with self._lock:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -31,19 +32,19 @@ class Endpoint:
         self.entity = entity
         self._node = node
         self._context = node.context
-        guids = (
-            node.graph_entry.readers
-            if isinstance(entity, DataReader)
-            else (node.graph_entry.writers)
-        )
-        self._guids = guids
+        self._graph = node.context.graph
         self._guid = entity.guid.bytes
         self._handler = handler
-        statuses = READER_STATUSES if isinstance(entity, DataReader) else WRITER_STATUSES
-        guids.add(self._guid)
-        self._token: int | None = self._context.participant.waitset.attach(
-            entity, statuses, self._on_status
-        )
+        reads = isinstance(entity, DataReader)
+        self._guids = node.graph_entry.readers if reads else node.graph_entry.writers
+        self._guids.add(self._guid)
+        statuses = READER_STATUSES if reads else WRITER_STATUSES
+        # The wait thread may call back before `attach` returns, or while `close` deletes.
+        self._handling = threading.Lock()
+        with self._handling:
+            self._token: int | None = self._context.participant.waitset.attach(
+                entity, statuses, self._on_status
+            )
         node.announce()
 
     @property
@@ -57,16 +58,19 @@ class Endpoint:
         return self._token is None
 
     def _on_status(self, status: int) -> None:
-        self._handler(status)
+        with self._handling:
+            if self._token is not None:
+                self._handler(status)
         if status & MATCHED:
-            self._context.graph.notify()
+            self._graph.notify()
 
     def close(self) -> None:
         """Leave the graph; a second call does nothing."""
-        if self._token is None:
-            return
-        self._context.participant.waitset.detach(self._token)
-        self._token = None
+        with self._handling:
+            if self._token is None:
+                return
+            self._context.participant.waitset.detach(self._token)
+            self._token = None
+            rawio.delete(self.entity)
         self._guids.discard(self._guid)
-        rawio.delete(self.entity)
         self._node.announce()

@@ -5,19 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 
-class RCLError(RuntimeError):
-    """A call that the client library refuses: after shutdown, or an impossible goal state."""
-
-
 class NotInitializedException(Exception):  # noqa: N818 (rclpy's name)
     """`rclpy.init()` has not been called, or the context was shut down."""
 
     def __init__(self, *args: object) -> None:
         super().__init__("rclpy.init() has not been called", *args)
-
-
-class InvalidHandle(Exception):  # noqa: N818 (rclpy's name)
-    """The entity has been destroyed."""
 
 
 class NameValidationException(Exception):  # noqa: N818 (rclpy's name)

@@ -107,15 +107,19 @@ class Node(NodeParameterApi, NodeGraph):
         self._context.node_created()
         self.graph_entry = LocalNode(self._namespace, self._name)
         self._context.graph.add_node(self.graph_entry)
-        self._open_rosout(enabled=enable_rosout and process.rosout)
-        self._set_log_levels({**process.log_levels, **own.log_levels})
-        self._open_parameters(overrides, allow_undeclared=allow_undeclared_parameters)
-        if automatically_declare_parameters_from_overrides:
-            for name, value in overrides.items():
-                self.declare_parameter(name, value)
-        self._time_source = TimeSource(self, self._clock)
-        if start_parameter_services:
-            ParameterService(self, self._parameters)
+        try:
+            self._open_rosout(enabled=enable_rosout and process.rosout)
+            self._set_log_levels({**process.log_levels, **own.log_levels})
+            self._open_parameters(overrides, allow_undeclared=allow_undeclared_parameters)
+            if automatically_declare_parameters_from_overrides:
+                for name, value in overrides.items():
+                    self.declare_parameter(name, value)
+            self._time_source = TimeSource(self, self._clock)
+            if start_parameter_services:
+                ParameterService(self, self._parameters)
+        except BaseException:
+            self.destroy_node()
+            raise
 
     # Names
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from cyclonedds.core import DDSStatus
 
+from fastvla_ros.embedded.rcl._rclpy_pybind11 import InvalidHandle, RCLError
 from fastvla_ros.embedded.rcl.callback_groups import CallbackGroup
 from fastvla_ros.embedded.rcl.dds_profile import POLICY_KINDS, dds_qos
 from fastvla_ros.embedded.rcl.duration import Duration
@@ -15,7 +16,6 @@ from fastvla_ros.embedded.rcl.event_handler import (
     PublisherEventCallbacks,
     QoSIncompatibleInfo,
 )
-from fastvla_ros.embedded.rcl.exceptions import InvalidHandle, RCLError
 from fastvla_ros.embedded.rcl.qos import QoSPolicyKind, QoSProfile
 from fastvla_ros.embedded.wire import names, rawio
 from fastvla_ros.embedded.wire.messages import Message, serialize

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from cyclonedds.core import DDSStatus
 
+from fastvla_ros.embedded.rcl._rclpy_pybind11 import InvalidHandle, RCLError
 from fastvla_ros.embedded.rcl.dds_profile import dds_qos
 from fastvla_ros.embedded.rcl.endpoint import Endpoint
 from fastvla_ros.embedded.rcl.event_handler import EventHandler
-from fastvla_ros.embedded.rcl.exceptions import InvalidHandle, RCLError
 from fastvla_ros.embedded.rcl.qos import QoSProfile
 from fastvla_ros.embedded.wire import names, rawio
 from fastvla_ros.embedded.wire.dds_qos import user_data_items
@@ -44,11 +44,12 @@ class ServicePeers:
         self._node = node
         self._context = node.context
         self._on_sample = on_sample
-        self._key = "serviceid" if is_server else "clientid"
+        self._is_server = is_server
         self._foreign: set[bytes] = set()
         self.report = EventHandler(node, node.default_callback_group, self._report_foreign)
         participant = node.context.participant
-        item = f"{self._key}={participant.new_identity()};".encode()
+        key = "serviceid" if is_server else "clientid"
+        item = f"{key}={participant.new_identity()};".encode()
         request = (names.request_topic(service), srv_type.Request._definition.name)
         reply = (names.reply_topic(service), srv_type.Response._definition.name)
         incoming, outgoing = (request, reply) if is_server else (reply, request)
@@ -134,6 +135,10 @@ class ServicePeers:
             self.report.push(guid)
         return False
 
+    def _is_reply_to_us(self, sample: rawio.Sample) -> bool:
+        """Every client of a service receives the replies to all of them."""
+        return IDENTITY.unpack_from(sample.data, BODY_START)[0] == self.writer_handle
+
     def _report_foreign(self, guid: bytes) -> None:
         self._node.get_logger().error(
             f"A peer of service '{self.service}' (GUID {guid.hex()}) speaks another DDS vendor's "
@@ -147,4 +152,5 @@ class ServicePeers:
         if status & DDSStatus.DataAvailable:
             while samples := rawio.take(self._reader):
                 for sample in samples:
-                    self._on_sample(sample)
+                    if self._is_server or self._is_reply_to_us(sample):
+                        self._on_sample(sample)

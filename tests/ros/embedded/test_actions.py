@@ -8,10 +8,10 @@ import time
 import pytest
 from action_msgs.msg import GoalInfo, GoalStatus, GoalStatusArray
 from action_msgs.srv import CancelGoal
+from rclpy._rclpy_pybind11 import RCLError
 from rclpy.action import ActionClient, ActionServer, CancelResponse, GoalResponse
 from rclpy.action.graph import get_action_names_and_types
 from rclpy.callback_groups import ReentrantCallbackGroup
-from rclpy.exceptions import RCLError
 from rclpy.executors import MultiThreadedExecutor
 from rclpy.qos import qos_profile_action_status_default
 from rclpy.task import Future

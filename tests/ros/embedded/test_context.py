@@ -51,7 +51,7 @@ def test_init_is_called_once():
 
 
 def test_publishing_after_shutdown_raises_and_nodes_can_still_be_destroyed(ros):
-    from rclpy.exceptions import RCLError
+    from rclpy._rclpy_pybind11 import RCLError
 
     node = ros.node("node")
     publisher = node.create_publisher(String, "x", 1)

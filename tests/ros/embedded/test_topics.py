@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 
 import pytest
+from rclpy._rclpy_pybind11 import InvalidHandle
 from rclpy.event_handler import SubscriptionEventCallbacks
-from rclpy.exceptions import InvalidHandle
 from rclpy.qos import (
     DurabilityPolicy,
     QoSPolicyKind,

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from fastvla_ros.embedded.rcl.node import Node
 
 
+KEPT_FEEDBACK_CALLBACKS = 100
+
+
 class ClientGoalHandle:
     """A goal that was sent; `accepted` says what the server answered."""
 
@@ -149,7 +152,7 @@ class ActionClient:
         request = self._action_type.Impl.SendGoalService.Request(goal_id=goal_id, goal=goal)
         key = bytes(goal_id.uuid)
         if feedback_callback is not None:
-            self._feedback_callbacks[key] = feedback_callback
+            self._remember(key, feedback_callback)
         result: Future[ClientGoalHandle] = Future(executor=self._node.executor)
 
         def answered(done: Future[Any]) -> None:
@@ -205,10 +208,16 @@ class ActionClient:
             response = done.result()
             if response is not None:
                 handle._status = response.status
-            self._feedback_callbacks.pop(bytes(handle.goal_id.uuid), None)
 
         future.add_done_callback(ended)
         return future
+
+    def _remember(self, key: bytes, callback: Callable[[Any], Any]) -> None:
+        """Keep the callbacks of the latest goals: feedback may come after the result."""
+        with self._lock:
+            self._feedback_callbacks[key] = callback
+            while len(self._feedback_callbacks) > KEPT_FEEDBACK_CALLBACKS:
+                del self._feedback_callbacks[next(iter(self._feedback_callbacks))]
 
     def _on_feedback(self, message: Any) -> Any:
         callback = self._feedback_callbacks.get(bytes(message.goal_id.uuid))

@@ -6,7 +6,7 @@ from enum import Enum, auto
 
 from action_msgs.msg import GoalStatus
 
-from fastvla_ros.embedded.rcl.exceptions import RCLError
+from fastvla_ros.embedded.rcl._rclpy_pybind11 import RCLError
 
 TERMINAL = frozenset(
     {GoalStatus.STATUS_SUCCEEDED, GoalStatus.STATUS_CANCELED, GoalStatus.STATUS_ABORTED}

@@ -9,8 +9,8 @@ from typing import Any
 
 from lifecycle_msgs import msg, srv
 
+from fastvla_ros.embedded.rcl._rclpy_pybind11 import RCLError
 from fastvla_ros.embedded.rcl.callback_groups import CallbackGroup
-from fastvla_ros.embedded.rcl.exceptions import RCLError
 from fastvla_ros.embedded.rcl.lifecycle.managed_entity import ManagedEntity
 from fastvla_ros.embedded.rcl.lifecycle.publisher import LifecyclePublisher
 from fastvla_ros.embedded.rcl.lifecycle.transitions import (
