@@ -33,7 +33,7 @@ def start(domain, *arguments):
     )
 
 
-def finish(process, *, timeout_s=60):
+def finish(process, *, timeout_s=150):
     out, err = process.communicate(timeout=timeout_s)
     assert "Traceback" not in out + err, err
     return process.returncode, out, err
@@ -77,7 +77,7 @@ def test_a_goal_that_the_simulator_cannot_judge_is_refused(domain):
     assert "'make coffee'" in err
 
 
-def wait_for_line(process, text, *, timeout_s=60):
+def wait_for_line(process, text, *, timeout_s=150):
     deadline = time.monotonic() + timeout_s
     lines = []
     while time.monotonic() < deadline:
