@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import deque
 from dataclasses import dataclass
@@ -27,8 +28,9 @@ from fastvla_ros.nodes.goal_types import GoalCode, GoalEnd, Instant, Outcome, Pa
 from fastvla_ros.nodes.policy_server_links import ServerLinks
 from fastvla_ros.nodes.policy_server_parameters import ServerParameters
 
-_RESULT_TIMEOUT_S = 0.5
-_SEND_S = 0.1
+# Ending takes milliseconds; this bounds it on a machine that is overloaded.
+_RESULT_TIMEOUT_S = 5.0
+_SEND_S = 0.05
 _CANCEL_HANDOVER_S = 1.0
 _GUARD_TIMEOUT_NS = 3_000_000_000
 # A judge's clock may lag: the simulator stamps its verdict with the last simulated instant.
@@ -61,6 +63,7 @@ class ServerGoals:
         self._desk = GoalDesk(self)
         self._serving: Serving | None = None
         self._accepting = False
+        self._executing: set[int] = set()
         self._stopped = ""
         self._guard: Any = None
         self._guard_seen_ns = self._limited_before = 0
@@ -97,7 +100,21 @@ class ServerGoals:
         self._accepting = False
         if self._desk.busy:
             self._desk.end_all(GoalCode.DEACTIVATED, why, timeout_s=_RESULT_TIMEOUT_S)
-            time.sleep(_SEND_S)  # the executor sends the result after the goal has ended
+            self._let_results_go()
+
+    def _let_results_go(self) -> None:
+        # The executor takes a result when `_execute` has returned, and sends it in a task of its
+        # own; nothing tells when that is done, but a task that is made later runs later.
+        deadline = time.monotonic() + _RESULT_TIMEOUT_S
+        while self._executing and time.monotonic() < deadline:
+            time.sleep(0.005)
+        time.sleep(_SEND_S)
+        executor = self._node.executor
+        for _ in range(2):
+            passed = threading.Event()
+            if executor is not None:
+                executor.create_task(passed.set)
+                passed.wait(_RESULT_TIMEOUT_S)
 
     def destroy(self) -> None:
         """Take the action off the graph."""
@@ -139,6 +156,13 @@ class ServerGoals:
         return CancelResponse.ACCEPT if self._desk.cancel(handle) else CancelResponse.REJECT
 
     def _execute(self, handle: Any) -> Any:
+        self._executing.add(threading.get_ident())
+        try:
+            return self._run(handle)
+        finally:
+            self._executing.discard(threading.get_ident())
+
+    def _run(self, handle: Any) -> Any:
         end = self._desk.execute(handle)
         self.last_end = end
         if end.code is GoalCode.CANCELED and _wait_canceling(handle):
