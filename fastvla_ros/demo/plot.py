@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fastvla_ros.demo.history import History
 
 _MEASURED, _COMMANDED, _LATENCY = "#1f5fa8", "#e8772e", "#3b7a57"
 _OUTCOME_COLOURS = {"success": "#2e8b57", "failure": "#c0392b"}
 _COLUMNS = 2
+_PAUSE_S = 0.4
 # A joint that stands still must not look as if it trembled.
 _LEAST_SPAN = {"rad": 0.1, "m": 0.01}
 
@@ -50,7 +52,7 @@ def _plot_joint(axis: Any, history: History, column: int, name: str) -> None:
         (history.measured, _MEASURED, 1.5, "measured"),
         (history.commanded, _COMMANDED, 1.1, "commanded"),
     ):
-        times_s, values = series.arrays()
+        times_s, values = _with_gaps(*series.arrays())
         if times_s.size:
             style = "-" if label == "measured" else "--"
             axis.plot(times_s, values[:, column], style, color=colour, lw=width, label=label)
@@ -59,6 +61,14 @@ def _plot_joint(axis: Any, history: History, column: int, name: str) -> None:
     _widen(axis, at_least=_LEAST_SPAN[unit])
     axis.grid(alpha=0.25)
     axis.margins(x=0.01)
+
+
+def _with_gaps(
+    times_s: NDArray[np.float64], values: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Between two goals nothing was commanded, so nothing is drawn."""
+    pauses = np.flatnonzero(np.diff(times_s) > _PAUSE_S) + 1
+    return np.insert(times_s, pauses, np.nan), np.insert(values, pauses, np.nan, axis=0)
 
 
 def _widen(axis: Any, *, at_least: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -69,7 +70,7 @@ class DemoRecorder:
 
     def progress(self, progress: Progress) -> None:
         """Write the state of the running goal into the video."""
-        self._caption = Caption(title=self._caption.title, state=describe(progress).strip())
+        self._caption = Caption(title=self._caption.title, state=_compact(describe(progress)))
         if progress.inference_s > 0 and progress.inference_s != self._last_inference_s:
             self._last_inference_s = progress.inference_s
             self.history.inference.add(self.now_s(), np.array([progress.inference_s]))
@@ -105,3 +106,8 @@ class DemoRecorder:
                 if name in self.history.names:
                     row[self.history.names.index(name)] = position
             self.history.commanded.add(self.now_s(), row)
+
+
+def _compact(text: str) -> str:
+    # Columns that line up on a terminal only leave holes in a picture.
+    return "   ".join(re.split(r"\s{2,}", text.strip()))

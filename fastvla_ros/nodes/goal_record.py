@@ -85,13 +85,14 @@ class GoalRecord:
             return None
         self._told, self._told_ns = (state, blocking), now.steady_ns
         seen = self.observation
+        age_ns = now.ros_ns - (seen.stamp_ns - seen.oldest_age_ns) if seen else 0
         return GoalFeedback(
             state=state,
             elapsed_s=self.elapsed_s(now),
             chunk_index=max(0, len(self._latencies_s) - 1),
             queue_depth=queue_depth,
             inference_s=self._latencies_s[-1] if self._latencies_s else 0.0,
-            oldest_age_s=seen.oldest_age_ns * 1e-9 if seen else 0.0,
+            oldest_age_s=age_ns * 1e-9,
             camera_skew_s=seen.camera_skew_ns * 1e-9 if seen else 0.0,
             blocking_stream=blocking,
         )

@@ -68,6 +68,8 @@ def test_a_pick_succeeds_through_topics_guard_and_gripper(graph, client, expert)
     assert report.commands_sent > 30
     assert "EXECUTING" in {progress.state for progress in seen}
     assert max(progress.chunk_index for progress in seen) > 3
+    ages_s = [progress.oldest_age_s for progress in seen if progress.state == "EXECUTING"]
+    assert 0 < min(ages_s) < 0.5
     sim_z = graph.nodes["sim_robot"].loop.submit(lambda sim: sim.cube("red").position[2])
     assert sim_z.result(2.0) > 0.08
 
