@@ -2,30 +2,18 @@
 
 from __future__ import annotations
 
-import threading
 import weakref
-from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from builtin_interfaces.msg import Time as TimeMsg
 from rcl_interfaces.msg import Log, ParameterEvent
 
 from fastvla_ros.embedded.rcl import names
 from fastvla_ros.embedded.rcl.arguments import overrides_for, parse_arguments
-from fastvla_ros.embedded.rcl.callback_groups import (
-    CallbackGroup,
-    MutuallyExclusiveCallbackGroup,
-)
-from fastvla_ros.embedded.rcl.client import Client
 from fastvla_ros.embedded.rcl.clock import Clock, ROSClock
 from fastvla_ros.embedded.rcl.context import Context
-from fastvla_ros.embedded.rcl.entity import Entity
-from fastvla_ros.embedded.rcl.event_handler import (
-    PublisherEventCallbacks,
-    SubscriptionEventCallbacks,
-)
 from fastvla_ros.embedded.rcl.exceptions import NotInitializedException
-from fastvla_ros.embedded.rcl.guard_condition import GuardCondition
 from fastvla_ros.embedded.rcl.logging import (
     LogRecord,
     RcutilsLogger,
@@ -33,34 +21,25 @@ from fastvla_ros.embedded.rcl.logging import (
     logging_state,
     severity_from_name,
 )
+from fastvla_ros.embedded.rcl.node_entities import NS, NodeEntities
 from fastvla_ros.embedded.rcl.node_graph import NodeGraph
 from fastvla_ros.embedded.rcl.node_parameter_api import NodeParameterApi
 from fastvla_ros.embedded.rcl.node_parameters import NodeParameters
 from fastvla_ros.embedded.rcl.parameter import Parameter
 from fastvla_ros.embedded.rcl.parameter_service import ParameterService
-from fastvla_ros.embedded.rcl.publisher import Publisher
 from fastvla_ros.embedded.rcl.qos import (
-    QoSProfile,
-    as_profile,
     qos_profile_parameter_events,
     qos_profile_rosout_default,
-    qos_profile_services_default,
 )
-from fastvla_ros.embedded.rcl.service import RequestServer, Service
-from fastvla_ros.embedded.rcl.subscription import Subscription
 from fastvla_ros.embedded.rcl.time_source import TimeSource
-from fastvla_ros.embedded.rcl.timer import Rate, Timer
 from fastvla_ros.embedded.rcl.utilities import get_default_context
 from fastvla_ros.embedded.wire.graph import LocalNode
 
 if TYPE_CHECKING:
     from fastvla_ros.embedded.rcl.executors import Executor
 
-E = TypeVar("E")
-NS = 1_000_000_000
 
-
-class Node(NodeParameterApi, NodeGraph):
+class Node(NodeEntities, NodeParameterApi, NodeGraph):
     """A participant in the ROS graph."""
 
     def __init__(
@@ -96,12 +75,9 @@ class Node(NodeParameterApi, NodeGraph):
         rules = (*process.parameters, *own.parameters)
         overrides = overrides_for(rules, self.get_fully_qualified_name())
         overrides |= {p.name: p.value for p in parameter_overrides or []}
-        self._entities: tuple[Any, ...] = ()
-        self._publishers: tuple[Publisher[Any], ...] = ()
-        self._entities_lock = threading.RLock()
+        self._start_empty()
         self._executor: weakref.ref[Executor] | None = None
         self._destroyed = False
-        self._default_callback_group = MutuallyExclusiveCallbackGroup()
         self._clock: ROSClock = ROSClock()
         self._logger = get_logger(self._logger_name())
         self._context.node_created()
@@ -120,8 +96,6 @@ class Node(NodeParameterApi, NodeGraph):
         except BaseException:
             self.destroy_node()
             raise
-
-    # Names
 
     def get_name(self) -> str:
         """The name without the namespace."""
@@ -143,17 +117,10 @@ class Node(NodeParameterApi, NodeGraph):
         """The absolute, remapped name of a service."""
         return self._resolve(service, is_service=True, only_expand=only_expand)
 
-    # What the node has
-
     @property
     def context(self) -> Context:
         """The context that the node lives in."""
         return self._context
-
-    @property
-    def default_callback_group(self) -> CallbackGroup:
-        """The group of everything that was created without one: one callback at a time."""
-        return self._default_callback_group
 
     @property
     def executor(self) -> Executor | None:
@@ -171,40 +138,6 @@ class Node(NodeParameterApi, NodeGraph):
         if new_executor is not None:
             new_executor.add_node(self)
 
-    @property
-    def publishers(self) -> Iterator[Publisher[Any]]:
-        """Every publisher."""
-        yield from self._publishers
-
-    @property
-    def subscriptions(self) -> Iterator[Subscription[Any]]:
-        """Every subscription."""
-        yield from self._of_kind(Subscription)
-
-    @property
-    def timers(self) -> Iterator[Timer]:
-        """Every timer."""
-        yield from self._of_kind(Timer)
-
-    @property
-    def clients(self) -> Iterator[Client]:
-        """Every client."""
-        yield from self._of_kind(Client)
-
-    @property
-    def services(self) -> Iterator[RequestServer]:
-        """Every service server."""
-        yield from self._of_kind(RequestServer)
-
-    @property
-    def guards(self) -> Iterator[GuardCondition]:
-        """Every guard condition."""
-        yield from self._of_kind(GuardCondition)
-
-    def executable_entities(self) -> tuple[Any, ...]:
-        """Everything with callbacks, for executors."""
-        return self._entities
-
     def get_clock(self) -> Clock:
         """ROS time: the system's, or that of /clock with `use_sim_time`."""
         return self._clock
@@ -213,151 +146,6 @@ class Node(NodeParameterApi, NodeGraph):
         """The logger named after the node."""
         return self._logger
 
-    # Making and destroying
-
-    def create_publisher(
-        self,
-        msg_type: type[Any],
-        topic: str,
-        qos_profile: QoSProfile | int,
-        *,
-        callback_group: CallbackGroup | None = None,
-        event_callbacks: PublisherEventCallbacks | None = None,
-        publisher_class: type[Publisher[Any]] = Publisher,
-    ) -> Publisher[Any]:
-        """Offer a topic; an int is a queue depth."""
-        publisher = publisher_class(
-            self,
-            msg_type,
-            self.resolve_topic_name(topic),
-            as_profile(qos_profile),
-            event_callbacks=event_callbacks,
-            callback_group=self._group(callback_group),
-        )
-        with self._entities_lock:
-            self._publishers += (publisher,)
-        for handler in publisher.event_handlers:
-            self.add_entity(handler)
-        return publisher
-
-    def create_subscription(
-        self,
-        msg_type: type[Any],
-        topic: str,
-        callback: Callable[..., Any],
-        qos_profile: QoSProfile | int,
-        *,
-        callback_group: CallbackGroup | None = None,
-        event_callbacks: SubscriptionEventCallbacks | None = None,
-        raw: bool = False,
-    ) -> Subscription[Any]:
-        """Listen to a topic; the callback may take the message's info as a second argument."""
-        return self.add_entity(
-            Subscription(
-                self,
-                msg_type,
-                self.resolve_topic_name(topic),
-                callback,
-                as_profile(qos_profile),
-                callback_group=self._group(callback_group),
-                event_callbacks=event_callbacks,
-                raw=raw,
-            )
-        )
-
-    def create_client(
-        self,
-        srv_type: Any,
-        srv_name: str,
-        *,
-        qos_profile: QoSProfile = qos_profile_services_default,
-        callback_group: CallbackGroup | None = None,
-    ) -> Client:
-        """Call a service."""
-        name = self.resolve_service_name(srv_name)
-        group = self._group(callback_group)
-        return self.add_entity(Client(self, srv_type, name, qos_profile, callback_group=group))
-
-    def create_service(
-        self,
-        srv_type: Any,
-        srv_name: str,
-        callback: Callable[[Any, Any], Any],
-        *,
-        qos_profile: QoSProfile = qos_profile_services_default,
-        callback_group: CallbackGroup | None = None,
-    ) -> Service:
-        """Serve a service."""
-        name = self.resolve_service_name(srv_name)
-        group = self._group(callback_group)
-        return self.add_entity(
-            Service(self, srv_type, name, callback, qos_profile, callback_group=group)
-        )
-
-    def create_timer(
-        self,
-        timer_period_sec: float,
-        callback: Callable[[], Any],
-        callback_group: CallbackGroup | None = None,
-        clock: Clock | None = None,
-        autostart: bool = True,
-    ) -> Timer:
-        """Call back periodically on the node's clock, or on another."""
-        timer = Timer(
-            callback,
-            self._group(callback_group),
-            int(float(timer_period_sec) * NS),
-            self._clock if clock is None else clock,
-            node=self,
-            autostart=autostart,
-        )
-        return self.add_entity(timer)
-
-    def create_rate(self, frequency: float, clock: Clock | None = None) -> Rate:
-        """Sleep at a frequency [Hz] in a thread that does not spin."""
-        if frequency <= 0:
-            raise ValueError("frequency must be > 0")
-        timer = self.create_timer(1.0 / frequency, lambda: None, None, clock)
-        return Rate(timer, context=self._context)
-
-    def create_guard_condition(
-        self, callback: Callable[[], Any], callback_group: CallbackGroup | None = None
-    ) -> GuardCondition:
-        """Have a callback run when it is triggered."""
-        return self.add_entity(GuardCondition(callback, self._group(callback_group), node=self))
-
-    def add_entity(self, entity: E) -> E:
-        """Let executors run the entity's callbacks, and those of its QoS events."""
-        with self._entities_lock:
-            self._entities += (entity, *getattr(entity, "event_handlers", ()))
-        self.wake_executor()
-        return entity
-
-    def destroy_entity(self, entity: Any) -> bool:
-        """Destroy an entity of this node; False when it is none."""
-        with self._entities_lock:
-            gone = {id(entity), *map(id, getattr(entity, "event_handlers", ()))}
-            before = len(self._entities) + len(self._publishers)
-            self._entities = tuple(e for e in self._entities if id(e) not in gone)
-            self._publishers = tuple(p for p in self._publishers if p is not entity)
-            if len(self._entities) + len(self._publishers) == before:
-                return False
-        entity.destroy()
-        self.wake_executor()
-        return True
-
-    destroy_publisher = destroy_entity
-    destroy_subscription = destroy_entity
-    destroy_client = destroy_entity
-    destroy_service = destroy_entity
-    destroy_timer = destroy_entity
-    destroy_guard_condition = destroy_entity
-
-    def destroy_rate(self, rate: Rate) -> bool:
-        """End a rate."""
-        rate.destroy()
-        return self.destroy_entity(rate._timer)
-
     def destroy_node(self) -> None:
         """Leave the graph; a second call does nothing."""
         if self._destroyed:
@@ -365,14 +153,9 @@ class Node(NodeParameterApi, NodeGraph):
         self._destroyed = True
         self.executor = None
         logging_state().sinks.pop(self._logger.name, None)
-        for entity in (*self._entities, *self._publishers):
-            if hasattr(entity, "destroy"):
-                entity.destroy()
-        self._entities, self._publishers = (), ()
+        self._destroy_entities()
         self._context.graph.remove_node(self.graph_entry)
         self._context.node_destroyed()
-
-    # For the other modules of this package
 
     def wake_executor(self) -> None:
         """Make the executor look for work again."""
@@ -388,12 +171,6 @@ class Node(NodeParameterApi, NodeGraph):
     def _left_executor(self, executor: Executor) -> None:
         if self.executor is executor:
             self._executor = None
-
-    def _group(self, callback_group: CallbackGroup | None) -> CallbackGroup:
-        return self._default_callback_group if callback_group is None else callback_group
-
-    def _of_kind(self, kind: type[E]) -> Iterator[E]:
-        yield from (entity for entity in self._entities if isinstance(entity, kind))
 
     def _chosen_names(self, name: str, namespace: str) -> tuple[str, str]:
         absolute = namespace if namespace.startswith("/") else f"/{namespace}"
@@ -442,6 +219,3 @@ class Node(NodeParameterApi, NodeGraph):
         self._parameters = NodeParameters(
             overrides, allow_undeclared=allow_undeclared, publish=publish
         )
-
-
-__all__ = ["Entity", "Node"]

@@ -8,7 +8,7 @@ from action_msgs.msg import GoalStatus
 from action_msgs.srv import CancelGoal
 
 if TYPE_CHECKING:
-    from fastvla_ros.embedded.rcl.action.server import ServerGoalHandle
+    from fastvla_ros.embedded.rcl.action.server_goal import ServerGoalHandle
 
 NO_ID = bytes(16)
 CANCELABLE = (GoalStatus.STATUS_ACCEPTED, GoalStatus.STATUS_EXECUTING)
