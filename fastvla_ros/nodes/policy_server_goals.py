@@ -67,7 +67,11 @@ class ServerGoals:
         self._stopped = ""
         self._guard: Any = None
         self._guard_seen_ns = self._limited_before = 0
-        group = ReentrantCallbackGroup()
+        self._action: ActionServer | None = None
+
+    def serve(self) -> None:
+        """Join the graph; the node must be spun soon, or a goal waits and starts unexpectedly."""
+        group, node = ReentrantCallbackGroup(), self._node
         self._action = ActionServer(
             node,
             ExecuteTask,
@@ -118,7 +122,8 @@ class ServerGoals:
 
     def destroy(self) -> None:
         """Take the action off the graph."""
-        self._action.destroy()
+        if self._action is not None:
+            self._action.destroy()
 
     def stop_reason(self) -> str:
         """Why nothing may move: the server's own stop or the guard's; "" when it may."""

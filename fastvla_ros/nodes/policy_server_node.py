@@ -63,6 +63,7 @@ class PolicyServerNode(LifecycleNode):
         self._diagnostics_timer: Any = None
         if self.get_parameter("autostart").value:
             self._start()
+        self._goals.serve()
 
     @property
     def latencies(self) -> deque[PathLatency]:

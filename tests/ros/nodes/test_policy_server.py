@@ -316,6 +316,26 @@ def test_the_first_inference_is_as_fast_as_the_others(system: System, checkpoint
     assert took[0] < 10 * np.median(took)
 
 
+def test_while_it_loads_no_goal_can_wait_to_start_later(
+    system: System, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+):
+    from fastvla_ros.nodes import policy_server_node
+
+    load, refused = policy_server_node.load_policy, []
+
+    def slow_load(*args, **options):
+        wait_until(lambda: "policy_server" in system.robot.get_node_names())
+        with pytest.raises(FastVLAError, match="no policy server"):
+            system.client.wait_for_server(timeout_s=0.3)
+        refused.append(True)
+        return load(*args, **options)
+
+    monkeypatch.setattr(policy_server_node, "load_policy", slow_load)
+    system.serve(checkpoint)
+    assert refused
+    system.client.wait_for_server(timeout_s=5.0)
+
+
 def test_a_missing_checkpoint_is_one_clear_error(system: System, tmp_path: Path):
     with pytest.raises(CheckpointError, match="nowhere"):
         system.serve(tmp_path / "nowhere")
