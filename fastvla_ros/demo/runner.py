@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 VIDEO_RATE_HZ = 10
 _START_TIMEOUT_S = 60.0
 _RESET_TIMEOUT_S = 5.0
+_POLL_S = 0.02
 # People want to see the scene before the robot moves, and the outcome after.
 _LOOK_BEFORE_S, _LOOK_AFTER_S = 0.6, 1.0
 
@@ -130,8 +131,8 @@ class _Stage:
             height=frames.HEIGHT,
             rate_hz=VIDEO_RATE_HZ,
         )
-        contract = load_contract(options.bringup.contract)
-        self.recorder = DemoRecorder(node, contract, video=self.video)
+        self._node, self._contract = node, load_contract(options.bringup.contract)
+        self.recorder = DemoRecorder(node, self._contract, video=self.video)
 
     def close(self) -> None:
         """Finish the video and leave the graph."""
@@ -144,9 +145,18 @@ class _Stage:
         Raises:
             RosError: a node does not come up.
         """
-        self._client.wait_for_server(timeout_s=_START_TIMEOUT_S)
-        if not self._reset.wait_for_service(timeout_sec=_START_TIMEOUT_S):
-            raise RosError("the simulated robot does not serve 'sim_robot/reset'")
+        guarded = self._contract.outputs.topic
+        for name, is_ready in (
+            ("policy_server", self._client.is_ready),
+            ("sim_robot", self._reset.service_is_ready),
+            ("command_guard", lambda: self._node.count_publishers(guarded) > 0),
+        ):
+            deadline_s = time.monotonic() + _START_TIMEOUT_S
+            while not is_ready():
+                self._bringup.check()
+                if time.monotonic() > deadline_s:
+                    raise RosError(f"node '{name}' did not come up in {_START_TIMEOUT_S:g} s")
+                time.sleep(_POLL_S)
 
     def perform(self, say: Callable[[str], None]) -> list[GoalReport]:
         """Run the goals one after the other; stops after one that was cancelled."""

@@ -86,6 +86,10 @@ class TaskClient:
         """Leave the graph."""
         self._client.destroy()
 
+    def is_ready(self) -> bool:
+        """Whether somebody serves the action."""
+        return bool(self._client.server_is_ready())
+
     def wait_for_server(self, *, timeout_s: float) -> None:
         """Wait until the action is served.
 
