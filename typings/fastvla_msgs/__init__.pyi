@@ -1,0 +1,1 @@
+"""Generated at build time, or made by the embedded runtime: pyright sees only the sources."""
