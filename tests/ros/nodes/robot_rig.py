@@ -76,7 +76,7 @@ def make_robot(name: str = "robot") -> Any:
     from builtin_interfaces.msg import Time
     from control_msgs.action import ParallelGripperCommand
     from rclpy.action import ActionServer
-    from rclpy.callback_groups import ReentrantCallbackGroup
+    from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
     from rclpy.node import Node
     from rclpy.qos import qos_profile_sensor_data
     from sensor_msgs.msg import Image, JointState
@@ -102,13 +102,15 @@ def make_robot(name: str = "robot") -> Any:
             }
             self.joints = self.create_publisher(JointState, CONTRACT.joint_states.topic, 10)
             group = ReentrantCallbackGroup()
+            # One at a time per topic: in a reentrant group two messages may change places.
             self.create_subscription(
                 JointTrajectory, CONTRACT.outputs.command, self.on_command, 50,
-                callback_group=group,
+                callback_group=MutuallyExclusiveCallbackGroup(),
             )  # fmt: skip
             self.create_subscription(
-                JointTrajectory, CONTRACT.outputs.topic, self.on_output, 50, callback_group=group
-            )
+                JointTrajectory, CONTRACT.outputs.topic, self.on_output, 50,
+                callback_group=MutuallyExclusiveCallbackGroup(),
+            )  # fmt: skip
             self.gripper = ActionServer(
                 self, ParallelGripperCommand, CONTRACT.gripper.action, self.on_gripper,
                 callback_group=group,
