@@ -64,7 +64,8 @@ def init(
     is_default = context is None
     chosen = get_default_context() if context is None else context
     chosen.init(args, domain_id=domain_id)
-    logging_state().stdout = chosen.arguments.stdout
+    arguments = chosen.arguments
+    logging_state().configure(arguments.log_levels, stdout=arguments.stdout)
     if signal_handler_options is None:
         signal_handler_options = SignalHandlerOptions.ALL if is_default else SignalHandlerOptions.NO
     if signal_handler_options != SignalHandlerOptions.NO:

@@ -50,6 +50,17 @@ class LoggingState:
         # What each call site of a throttled, skipping or once-only message remembers.
         self.sites: dict[tuple[str, int], dict[str, float]] = {}
 
+    def configure(self, levels: dict[str, str], *, stdout: bool) -> None:
+        """Start as a command line says; a level without a name is that of all loggers."""
+        self.stdout = stdout
+        self.levels[""] = LoggingSeverity.INFO
+        self.levels |= {name: severity_from_name(level) for name, level in levels.items()}
+
+    def forget(self, name: str) -> None:
+        """Drop the sink and the level of a node that is gone."""
+        self.sinks.pop(name, None)
+        self.levels.pop(name, None)
+
     def level(self, name: str) -> LoggingSeverity:
         """The level of the logger or of its nearest ancestor that has one."""
         for ancestor in ancestors(name):

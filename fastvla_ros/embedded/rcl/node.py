@@ -85,7 +85,7 @@ class Node(NodeEntities, NodeParameterApi, NodeGraph):
         self._context.graph.add_node(self.graph_entry)
         try:
             self._open_rosout(enabled=enable_rosout and process.rosout)
-            self._set_log_levels({**process.log_levels, **own.log_levels})
+            self._set_log_levels(own.log_levels)
             self._open_parameters(overrides, allow_undeclared=allow_undeclared_parameters)
             if automatically_declare_parameters_from_overrides:
                 for name, value in overrides.items():
@@ -152,7 +152,7 @@ class Node(NodeEntities, NodeParameterApi, NodeGraph):
             return
         self._destroyed = True
         self.executor = None
-        logging_state().sinks.pop(self._logger.name, None)
+        logging_state().forget(self._logger.name)
         self._destroy_entities()
         self._context.graph.remove_node(self.graph_entry)
         self._context.node_destroyed()
@@ -188,8 +188,9 @@ class Node(NodeEntities, NodeParameterApi, NodeGraph):
         return self.get_fully_qualified_name().strip("/").replace("/", ".")
 
     def _set_log_levels(self, levels: dict[str, str]) -> None:
+        """A level without a logger's name is meant for this node's, not for the process."""
         for logger, level in levels.items():
-            logging_state().levels[logger] = severity_from_name(level)
+            logging_state().levels[logger or self._logger.name] = severity_from_name(level)
 
     def _open_rosout(self, *, enabled: bool) -> None:
         if not enabled:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import rclpy
 import rclpy.logging
 from rcl_interfaces.msg import Log
 from rclpy.logging import LoggingSeverity, get_logger
@@ -61,9 +62,20 @@ def test_rosout_can_be_switched_off(ros):
     assert all(publisher.topic_name != "/rosout" for publisher in node.publishers)
 
 
-def test_levels_come_from_the_command_line(ros):
-    node = ros.node("talky", cli_args=["--ros-args", "--log-level", "talky:=debug"])
+@pytest.mark.parametrize("option", ["debug", "talky:=debug"])
+def test_a_nodes_arguments_set_its_own_level_while_it_lives(ros, option):
+    node = ros.node("talky", cli_args=["--ros-args", "--log-level", option])
     assert node.get_logger().get_effective_level() is LoggingSeverity.DEBUG
+    assert get_logger("other").get_effective_level() is LoggingSeverity.INFO
+    node.destroy_node()
+    assert get_logger("talky").get_effective_level() is LoggingSeverity.INFO
+
+
+def test_the_processs_arguments_set_the_level_of_all_until_the_next_start():
+    args = ["--ros-args", "--log-level", "error", "--log-level", "calm:=fatal"]
+    for given, expected in ((args, LoggingSeverity.ERROR), ([], LoggingSeverity.INFO)):
+        with rclpy.init(args=given):
+            assert get_logger("any").get_effective_level() is expected
 
 
 def test_unknown_levels_are_refused():

@@ -15,7 +15,6 @@ from unique_identifier_msgs.msg import UUID
 
 from fastvla_ros.embedded.rcl.action import names
 from fastvla_ros.embedded.rcl.callback_groups import CallbackGroup
-from fastvla_ros.embedded.rcl.client import Client
 from fastvla_ros.embedded.rcl.qos import (
     QoSProfile,
     qos_profile_action_status_default,
@@ -99,38 +98,41 @@ class ActionClient:
         self._feedback_callbacks: dict[bytes, Callable[[Any], Any]] = {}
         action = node.resolve_topic_name(action_name)
         implementation = action_type.Impl
-
-        def client(kind: Any, name: str, qos: QoSProfile) -> Client:
-            return node.create_client(kind, name, qos_profile=qos, callback_group=callback_group)
-
-        self._goal_client = client(
-            implementation.SendGoalService,
-            names.send_goal_service(action),
-            goal_service_qos_profile,
-        )
-        self._cancel_client = client(
-            CancelGoal, names.cancel_goal_service(action), cancel_service_qos_profile
-        )
-        self._result_client = client(
-            implementation.GetResultService,
-            names.get_result_service(action),
-            result_service_qos_profile,
-        )
-        self._clients = [self._goal_client, self._cancel_client, self._result_client]
-        self._feedback = node.create_subscription(
-            implementation.FeedbackMessage,
-            names.feedback_topic(action),
-            self._on_feedback,
-            feedback_sub_qos_profile or QoSProfile(depth=10),
-            callback_group=callback_group,
-        )
-        self._status = node.create_subscription(
-            GoalStatusArray,
-            names.status_topic(action),
-            self._on_status,
-            status_sub_qos_profile,
-            callback_group=callback_group,
-        )
+        self._clients = [
+            node.create_client(kind, name, qos_profile=qos, callback_group=callback_group)
+            for kind, name, qos in (
+                (
+                    implementation.SendGoalService,
+                    names.send_goal_service(action),
+                    goal_service_qos_profile,
+                ),
+                (CancelGoal, names.cancel_goal_service(action), cancel_service_qos_profile),
+                (
+                    implementation.GetResultService,
+                    names.get_result_service(action),
+                    result_service_qos_profile,
+                ),
+            )
+        ]
+        self._goal_client, self._cancel_client, self._result_client = self._clients
+        feedback_qos = feedback_sub_qos_profile or QoSProfile(depth=10)
+        self._subscriptions = [
+            node.create_subscription(kind, name, callback, qos, callback_group=callback_group)
+            for kind, name, callback, qos in (
+                (
+                    implementation.FeedbackMessage,
+                    names.feedback_topic(action),
+                    self._on_feedback,
+                    feedback_qos,
+                ),
+                (
+                    GoalStatusArray,
+                    names.status_topic(action),
+                    self._on_status,
+                    status_sub_qos_profile,
+                ),
+            )
+        ]
 
     def send_goal_async(
         self,
@@ -178,10 +180,8 @@ class ActionClient:
 
     def server_is_ready(self) -> bool:
         """Whether all parts of a server are there."""
-        return (
-            all(client.service_is_ready() for client in self._clients)
-            and self._feedback.get_publisher_count() > 0
-            and self._status.get_publisher_count() > 0
+        return all(client.service_is_ready() for client in self._clients) and all(
+            subscription.get_publisher_count() > 0 for subscription in self._subscriptions
         )
 
     def wait_for_server(self, timeout_sec: float | None = None) -> bool:
@@ -193,8 +193,8 @@ class ActionClient:
         """Leave the graph."""
         for client in self._clients:
             self._node.destroy_client(client)
-        self._node.destroy_subscription(self._feedback)
-        self._node.destroy_subscription(self._status)
+        for subscription in self._subscriptions:
+            self._node.destroy_subscription(subscription)
 
     def _cancel_goal_async(self, handle: ClientGoalHandle) -> Future[Any]:
         request = CancelGoal.Request(goal_info=GoalInfo(goal_id=handle.goal_id))

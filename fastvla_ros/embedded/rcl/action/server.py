@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import Enum
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any
@@ -98,38 +98,21 @@ class ActionServer:
         self.register_handle_accepted_callback(handle_accepted_callback)
         self.register_cancel_callback(cancel_callback)
         action = node.resolve_topic_name(action_name)
-        implementation = action_type.Impl
-        feedback_qos = feedback_pub_qos_profile or QoSProfile(depth=10)
+        group = node.default_callback_group if callback_group is None else callback_group
         self._feedback = node.create_publisher(
-            implementation.FeedbackMessage, names.feedback_topic(action), feedback_qos
+            action_type.Impl.FeedbackMessage,
+            names.feedback_topic(action),
+            feedback_pub_qos_profile or QoSProfile(depth=10),
         )
         self._status = node.create_publisher(
             GoalStatusArray, names.status_topic(action), status_pub_qos_profile
         )
-        group = node.default_callback_group if callback_group is None else callback_group
-        self._servers = [
-            node.add_entity(RequestServer(node, kind, name, handle, qos, callback_group=group))
-            for kind, name, handle, qos in (
-                (
-                    implementation.SendGoalService,
-                    names.send_goal_service(action),
-                    self._on_goal,
-                    goal_service_qos_profile,
-                ),
-                (
-                    CancelGoal,
-                    names.cancel_goal_service(action),
-                    self._on_cancel,
-                    cancel_service_qos_profile,
-                ),
-                (
-                    implementation.GetResultService,
-                    names.get_result_service(action),
-                    self._on_result,
-                    result_service_qos_profile,
-                ),
-            )
-        ]
+        profiles = (
+            goal_service_qos_profile,
+            cancel_service_qos_profile,
+            result_service_qos_profile,
+        )
+        self._servers = self._open_servers(action, profiles, group)
         self._goal_server, self._cancel_server, self._result_server = self._servers
         self._publish_status()
 
@@ -178,6 +161,23 @@ class ActionServer:
             self._node.destroy_entity(server)
         self._node.destroy_publisher(self._feedback)
         self._node.destroy_publisher(self._status)
+
+    def _open_servers(
+        self, action: str, profiles: Sequence[QoSProfile], group: CallbackGroup
+    ) -> list[RequestServer]:
+        """The servers of goals, of cancelling and of results."""
+        implementation = self._action_type.Impl
+        parts = (
+            (implementation.SendGoalService, names.send_goal_service(action), self._on_goal),
+            (CancelGoal, names.cancel_goal_service(action), self._on_cancel),
+            (implementation.GetResultService, names.get_result_service(action), self._on_result),
+        )
+        return [
+            self._node.add_entity(
+                RequestServer(self._node, kind, name, handle, qos, callback_group=group)
+            )
+            for (kind, name, handle), qos in zip(parts, profiles, strict=True)
+        ]
 
     async def _on_goal(self, request: Any, header: RequestHeader) -> None:
         response = self._action_type.Impl.SendGoalService.Response()
