@@ -36,14 +36,15 @@ def measure(*, seconds: float = 60.0, contract: str = "tabletop") -> dict[str, A
         FastVLAError: the graph does not come up.
     """
     options = BringupOptions(contract=contract, checkpoint="fixed chunks", log_level="error")
-    specs = [_without_model(spec) for spec in describe(options)]
+    specs = [without_model(spec) for spec in describe(options)]
     with reserve_domain() as domain:
         keep_to_this_machine(domain)
         with running(options, specs=specs) as bringup:
             return _sway(bringup, seconds=seconds, contract=contract)
 
 
-def _without_model(spec: NodeSpec) -> NodeSpec:
+def without_model(spec: NodeSpec) -> NodeSpec:
+    """The same node; the policy server with the policy of fixed chunks."""
     if spec.name != "policy_server":
         return spec
     return dataclasses.replace(

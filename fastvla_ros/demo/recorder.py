@@ -110,4 +110,5 @@ class DemoRecorder:
 
 def _compact(text: str) -> str:
     # Columns that line up on a terminal only leave holes in a picture.
-    return "   ".join(re.split(r"\s{2,}", text.strip()))
+    text = re.sub(r"(chunk|inference|observation) +", r"\1 ", text.strip())
+    return "   ".join(re.split(r"\s{2,}", text))
