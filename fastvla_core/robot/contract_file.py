@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import math
-import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from fastvla_core.errors import ContractError
+from fastvla_core.errors import ContractError, FastVLAError
+from fastvla_core.plain_data import PlainDataError, convert, fill
 from fastvla_core.resources import share_path
 from fastvla_core.robot import contract as spec
+from fastvla_core.robot.buffers import JOINT_STATES
 
 _SECTIONS = {
     "joint_states": spec.JointStatesSpec,
@@ -35,26 +35,28 @@ def load_contract(path_or_name: str | Path) -> spec.RobotContract:
         ContractError: the file is missing or breaks a rule; names file, line, key and mend.
     """
     path = Path(path_or_name)
-    if not path.suffix and not path.exists():
+    if not path.suffix and not path.is_file():
         try:
             path = share_path(f"config/robots/{path_or_name}.yaml")
-        except Exception as error:
+        except FastVLAError as error:
             raise ContractError(
                 f"there is no shipped robot contract '{path_or_name}'",
                 mend="give the path of a .yaml file, or a name from config/robots",
             ) from error
     try:
         text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ContractError(
-            f"{path}: cannot be read ({error.strerror})", mend="check the path"
-        ) from error
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is no text"
+        raise ContractError(f"{path}: cannot be read ({why})", mend="check the path") from error
     try:
-        node = yaml.compose(text)
-    except yaml.YAMLError as error:
-        raise ContractError(f"{path}: is not valid YAML: {error}") from error
-    lines = _key_lines(node)
-    return _Parser(str(path), lines).contract(yaml.safe_load(text))
+        lines = dict(_key_lines(yaml.compose(text, Loader=yaml.SafeLoader), str(path)))
+        data = yaml.safe_load(text)
+    # An alias that holds itself nests for ever.
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ContractError(
+            f"{path}: is not valid YAML: {error}", mend="compare it with config/robots"
+        ) from error
+    return _Parser(str(path), lines).contract(data)
 
 
 def parse_contract(data: Mapping[str, Any], *, source: str = "contract") -> spec.RobotContract:
@@ -66,14 +68,21 @@ def parse_contract(data: Mapping[str, Any], *, source: str = "contract") -> spec
     return _Parser(source, {}).contract(data)
 
 
-def _key_lines(node: yaml.Node | None, prefix: str = "") -> dict[str, int]:
-    lines: dict[str, int] = {}
-    if isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            path = f"{prefix}{key.value}"
-            lines[path] = key.start_mark.line + 1
-            lines.update(_key_lines(value, f"{path}."))
-    return lines
+def _key_lines(node: yaml.Node | None, source: str, prefix: str = "") -> Iterator[tuple[str, int]]:
+    """Dotted key and line of every key below `node`; YAML itself lets a key stand twice."""
+    if not isinstance(node, yaml.MappingNode):
+        return
+    seen: dict[str, int] = {}
+    for key, value in node.value:
+        path, line = f"{prefix}{key.value}", key.start_mark.line + 1
+        if path in seen:
+            raise ContractError(
+                f"{source}:{line}: '{path}' is there twice, first in line {seen[path]}",
+                mend="remove one of the two",
+            )
+        seen[path] = line
+        yield path, line
+        yield from _key_lines(value, source, f"{path}.")
 
 
 class _Parser:
@@ -82,51 +91,46 @@ class _Parser:
         self._lines = lines
 
     def contract(self, data: Any) -> spec.RobotContract:
-        top = self._mapping(data, "")
-        known = {f.name for f in dataclasses.fields(spec.RobotContract)}
-        self._only_known(top, known, "")
-        for key in ("name", "cameras", "joints", "control_rate_hz"):
-            if key not in top:
-                self._fail("", f"misses the key '{key}'", f"add '{key}:' to the file")
-        cameras = self._mapping(top["cameras"], "cameras")
-        joints = self._mapping(top["joints"], "joints")
-        gripper = top.get("gripper")
-        sections = {
-            name: self._section(kind, top.get(name) or {}, name) for name, kind in _SECTIONS.items()
-        }
-        result = spec.RobotContract(
-            name=self._value(top["name"], str, "name"),
-            cameras=tuple(
-                self._section(spec.CameraSpec, v, f"cameras.{n}", name=n)
-                for n, v in cameras.items()
-            ),
-            joints=tuple(
-                self._section(spec.JointSpec, v, f"joints.{n}", name=n) for n, v in joints.items()
-            ),
-            gripper=self._section(spec.GripperSpec, gripper, "gripper") if gripper else None,
-            control_rate_hz=self._value(top["control_rate_hz"], float, "control_rate_hz"),
-            frame_id=self._value(top.get("frame_id", "base_link"), str, "frame_id"),
-            **sections,
-        )
+        try:
+            result = self._build(data)
+        except PlainDataError as error:
+            self._fail(error.where, error.what, "correct it; docs/robot_contract.md has every key")
         self._check(result)
         return result
+
+    def _build(self, data: Any) -> spec.RobotContract:
+        top = convert(data, Mapping[str, Any], where="")
+        known = {item.name for item in dataclasses.fields(spec.RobotContract)}
+        for key in top:
+            if key not in known:
+                listed = ", ".join(sorted(known))
+                raise PlainDataError(key, f"is not a known key; known here: {listed}")
+        for key in ("name", "cameras", "joints", "control_rate_hz"):
+            if key not in top:
+                raise PlainDataError("", f"misses the key '{key}'")
+        gripper = top.get("gripper")
+        sections = {name: _section(top.get(name), kind, name) for name, kind in _SECTIONS.items()}
+        return spec.RobotContract(
+            name=convert(top["name"], str, where="name"),
+            cameras=_named(top["cameras"], spec.CameraSpec, "cameras"),
+            joints=_named(top["joints"], spec.JointSpec, "joints"),
+            gripper=None if gripper is None else fill(spec.GripperSpec, gripper, where="gripper"),
+            control_rate_hz=convert(top["control_rate_hz"], float, where="control_rate_hz"),
+            frame_id=convert(top.get("frame_id", "base_link"), str, where="frame_id"),
+            **sections,
+        )
 
     def _check(self, contract: spec.RobotContract) -> None:
         if not contract.joints:
             self._fail("joints", "is empty", "name at least one joint")
         if not contract.policy_cameras:
             self._fail("cameras", "holds no camera for the policy", "set `policy: true` on one")
-        limits = [(f"joints.{j.name}", j.lower, j.upper) for j in contract.joints]
-        if contract.gripper:
-            limits.append(("gripper", contract.gripper.lower, contract.gripper.upper))
-        for where, lower, upper in limits:
-            if not lower < upper:
-                self._fail(
-                    f"{where}.lower",
-                    f"is {lower}, not below upper = {upper}",
-                    "swap or correct the two limits",
-                )
+        for where, part in _parts(contract):
+            self._check_values(where, part)
         for camera in contract.cameras:
+            # The cache names files after cameras, and the buffers have one stream of that name.
+            if "/" in camera.name or camera.name == JOINT_STATES:
+                self._fail(f"cameras.{camera.name}", "cannot be a camera's name", "rename it")
             if camera.transport == "raw" and camera.encoding not in spec.RAW_ENCODINGS:
                 self._fail(
                     f"cameras.{camera.name}.encoding",
@@ -136,53 +140,52 @@ class _Parser:
         if contract.gripper and contract.gripper.name in {j.name for j in contract.joints}:
             self._fail("gripper.name", "is also a joint", "list the gripper once")
 
-    def _section(self, kind: type, data: Any, where: str, **given: Any) -> Any:
-        values = dict(self._mapping(data, where))
-        fields = {f.name: f for f in dataclasses.fields(kind)}
-        self._only_known(values, fields.keys() - given.keys(), where)
-        hints = typing.get_type_hints(kind)
-        for name, item in fields.items():
-            if name in given:
-                values[name] = given[name]
-            elif name in values:
-                values[name] = self._value(values[name], hints[name], f"{where}.{name}")
-            elif item.default is dataclasses.MISSING:
-                self._fail(where, f"misses the key '{name}'", f"add '{name}:' below '{where}:'")
-        return kind(**values)
-
-    def _value(self, value: Any, hint: Any, where: str) -> Any:
-        if where == "joint_states.names":
-            names = self._mapping(value, where)
-            return tuple((str(k), str(v)) for k, v in names.items())
-        if typing.get_origin(hint) is typing.Literal:
-            if value not in typing.get_args(hint):
-                options = ", ".join(map(str, typing.get_args(hint)))
-                self._fail(where, f"is {value!r}, expected one of {options}", "pick one of them")
-            return value
-        expected = hint.__name__ if not isinstance(hint, types.UnionType) else str(hint)
-        if hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
-            value = float(value)
-        if type(value) is not hint:
-            self._fail(where, f"is {value!r}, expected {expected}", "correct the value")
-        if hint is float and not math.isfinite(value):
-            self._fail(where, f"is {value}, expected a finite number", "correct the value")
-        if where.rsplit(".", 1)[-1] in _POSITIVE and value <= 0:
-            self._fail(where, f"is {value}, expected more than 0", "correct the value")
-        return value
-
-    def _mapping(self, data: Any, where: str) -> Mapping[str, Any]:
-        if not isinstance(data, Mapping):
-            self._fail(where, f"is {data!r}, expected keys and values", "see config/robots")
-        return data
-
-    def _only_known(self, data: Mapping[str, Any], known: typing.Iterable[str], where: str) -> None:
-        known = sorted(known)
-        for key in data:
-            if key not in known:
-                path = f"{where}.{key}" if where else str(key)
-                self._fail(path, "is not a known key", f"known here: {', '.join(known)}")
+    def _check_values(self, where: str, part: Any) -> None:
+        for item in dataclasses.fields(part):
+            value, key = getattr(part, item.name), f"{where}.{item.name}".lstrip(".")
+            if item.name in _POSITIVE and value <= 0:
+                self._fail(key, f"is {value}, expected more than 0", "correct the value")
+            if value == "":
+                self._fail(key, "is empty", "give it a value")
+        if isinstance(part, (spec.JointSpec, spec.GripperSpec)) and not part.lower < part.upper:
+            self._fail(
+                f"{where}.lower",
+                f"is {part.lower}, not below upper = {part.upper}",
+                "swap or correct the two limits",
+            )
 
     def _fail(self, where: str, what: str, mend: str) -> typing.NoReturn:
         line = self._lines.get(where)
         place = f"{self._source}:{line}" if line else self._source
         raise ContractError(f"{place}: {f'{where!r} ' if where else ''}{what}", mend=mend)
+
+
+def _named(data: Any, kind: type, where: str) -> tuple[Any, ...]:
+    """Entries that stand below their names, such as cameras and joints."""
+    parts = []
+    for name, values in convert(data, Mapping[str, Any], where=where).items():
+        given = convert(values, Mapping[str, Any], where=f"{where}.{name}")
+        if "name" in given:
+            raise PlainDataError(
+                f"{where}.{name}.name", "is not a known key: the name stands above"
+            )
+        parts.append(fill(kind, {**given, "name": name}, where=f"{where}.{name}"))
+    return tuple(parts)
+
+
+def _section(data: Any, kind: type, where: str) -> Any:
+    """A section that may be left out; the joints' names are a mapping there, for people."""
+    values = dict(convert({} if data is None else data, Mapping[str, Any], where=where))
+    if kind is spec.JointStatesSpec and "names" in values:
+        names = convert(values["names"], Mapping[str, str], where=f"{where}.names")
+        values["names"] = tuple(names.items())
+    return fill(kind, values, where=where)
+
+
+def _parts(contract: spec.RobotContract) -> Iterator[tuple[str, Any]]:
+    yield "", contract
+    yield from ((f"cameras.{camera.name}", camera) for camera in contract.cameras)
+    yield from ((f"joints.{joint.name}", joint) for joint in contract.joints)
+    if contract.gripper is not None:
+        yield "gripper", contract.gripper
+    yield from ((name, getattr(contract, name)) for name in _SECTIONS)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import dataclasses
 from pathlib import Path
 
@@ -100,3 +102,62 @@ def test_missing_file_and_broken_yaml_are_contract_errors(tmp_path: Path):
     broken.write_text("a: [1\n")
     with pytest.raises(ContractError, match="not valid YAML"):
         load_contract(broken)
+
+
+def test_a_key_that_stands_twice_is_named_with_both_lines(tmp_path: Path):
+    path = edited(tmp_path, "frame_id: base_link", "frame_id: base_link\nframe_id: tool0")
+    with pytest.raises(ContractError, match=r"robot\.yaml:6: 'frame_id' is there twice.* line 5"):
+        load_contract(path)
+
+
+@pytest.mark.parametrize("name", ["joint_states", "left/front"])
+def test_a_camera_must_not_take_a_stream_or_a_path_for_its_name(tmp_path: Path, name: str):
+    with pytest.raises(ContractError, match="cannot be a camera's name"):
+        load_contract(edited(tmp_path, "  wrist:", f"  {name}:"))
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"\xff\xfe\x00", "no text"),
+        (b"a: !!python/object:os.system {}\n", "not valid YAML"),
+        (b"? [a, b]\n: 1\n", "not valid YAML"),
+        (b"a: &x {b: *x}\n", "not valid YAML"),
+        (b"", "expected keys and values"),
+    ],
+)
+def test_a_file_that_is_no_contract_is_refused_in_words(tmp_path: Path, content: bytes, words: str):
+    path = tmp_path / "robot.yaml"
+    path.write_bytes(content)
+    with pytest.raises(ContractError, match=words):
+        load_contract(path)
+
+
+def test_a_folder_of_the_same_name_does_not_hide_the_shipped_contract(tmp_path: Path, monkeypatch):
+    (tmp_path / "tabletop").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert load_contract("tabletop").name == "tabletop"
+
+
+def paths(data: object, prefix: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    found = [prefix] if prefix else []
+    if isinstance(data, dict):
+        for key, value in data.items():
+            found += paths(value, (*prefix, key))
+    return found
+
+
+@pytest.mark.parametrize(
+    "junk", [None, True, 0, -1.5, float("nan"), "", "x", [], [1], {}, {"a": 1}]
+)
+def test_no_value_in_any_place_gives_anything_but_a_contract_or_a_contract_error(junk: object):
+    whole = load_contract("tabletop").to_dict()
+    for path in paths(whole):
+        data = copy.deepcopy(whole)
+        at = data
+        for key in path[:-1]:
+            at = at[key]
+        at[path[-1]] = junk
+        with contextlib.suppress(ContractError):
+            parsed = parse_contract(data)
+            assert parse_contract(parsed.to_dict()) == parsed, path
