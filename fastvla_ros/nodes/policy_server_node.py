@@ -57,6 +57,7 @@ class PolicyServerNode(LifecycleNode):
         )
         self._serving: Serving | None = None
         self._failure: FastVLAError | None = None
+        self._starting = False
         self._control_timer: Any = None
         self._changing, self._diagnosing = threading.Lock(), threading.Lock()
         self._diagnostics: Any = None
@@ -81,12 +82,14 @@ class PolicyServerNode(LifecycleNode):
         super().destroy_node()
 
     def _start(self) -> None:
+        self._starting = True
         done = self.trigger_configure() == TransitionCallbackReturn.SUCCESS
         if not done or self.trigger_activate() != TransitionCallbackReturn.SUCCESS:
             self.destroy_node()
             raise self._failure or RosError(
                 "policy_server: cannot be started", mend="its log above says why"
             )
+        self._starting = False
 
     # -- life cycle, called by the lifecycle services ------------------------------------------
 
@@ -135,7 +138,9 @@ class PolicyServerNode(LifecycleNode):
 
     def _cannot_configure(self, error: FastVLAError) -> TransitionCallbackReturn:
         self._failure = error
-        self.get_logger().error(f"cannot be configured: {error}")
+        # While starting it is raised instead, and whoever made the node says it once.
+        if not self._starting:
+            self.get_logger().error(f"cannot be configured: {error}")
         return TransitionCallbackReturn.FAILURE
 
     def _load(self) -> Serving:
