@@ -29,6 +29,7 @@ class SharedProcess:
         self._domain_id = domain_id
         self._args = None if args is None else list(args)
         self._nodes: list[Any] = []
+        self._stopping = False
         self.failure: BaseException | None = None
 
     def __enter__(self) -> SharedProcess:
@@ -55,8 +56,7 @@ class SharedProcess:
         for node in reversed(self._nodes):
             if hasattr(node, "prepare_shutdown"):
                 node.prepare_shutdown()
-        self._executor.shutdown(timeout_sec=5.0)
-        self._thread.join(timeout=5.0)
+        self._stop_spinning()
         for node in reversed(self._nodes):
             node.destroy_node()
         self._rclpy.try_shutdown()
@@ -82,11 +82,23 @@ class SharedProcess:
         )
         return self.add(node_class(cli_args=arguments, use_global_arguments=False))
 
+    def _stop_spinning(self) -> None:
+        # rclpy's `shutdown` takes away what a spinning thread waits for, and leaves the pool's
+        # callbacks running: end both first.
+        self._stopping = True
+        self._executor.wake()
+        self._thread.join(timeout=5.0)
+        pool = getattr(self._executor, "_executor", None)
+        if pool is not None:
+            pool.shutdown(wait=True)
+        self._executor.shutdown(timeout_sec=5.0)
+
     def _spin(self) -> None:
         from rclpy.executors import ExternalShutdownException
 
         try:
-            self._executor.spin()
+            while not self._stopping:
+                self._executor.spin_once()
         except ExternalShutdownException:
             return
         # The main thread looks at it and ends the program with a message.

@@ -97,7 +97,7 @@ def test_a_goal_runs_until_it_is_judged_done(system: System, checkpoint: Path):
     assert 0 < report.latency_p50_s <= report.latency_p99_s
     assert silent_afterwards(system)
     assert report.commands_sent == len(system.robot.commands)
-    assert {"INFERRING", "EXECUTING"} <= set(goal.states)
+    assert "EXECUTING" in goal.states
     assert node.latencies
     assert all(0 < path.processing_s <= path.overhead_s for path in node.latencies)
 
@@ -112,7 +112,8 @@ def test_commands_name_every_joint_and_hold_at_the_end(system: System, checkpoin
     assert not np.any(point.velocities)
     _, earlier = system.robot.commands[-2]
     assert earlier.points[0].time_from_start.nanosec == round(1e9 / 30)
-    assert np.any(earlier.points[0].velocities)
+    moving = [m for _, m in system.robot.commands if np.any(m.points[0].velocities)]
+    assert len(moving) >= 3
 
 
 def test_a_judge_s_failure_aborts_without_an_error_code(system: System, checkpoint: Path):
