@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
@@ -29,6 +30,7 @@ _DECLARED: tuple[tuple[str, Any, str], ...] = (
     ("execute_steps", 2, "action steps that are executed before the next inference"),
     ("seed", 0, "fixes the sampling of each goal"),
 )
+_NAMES = frozenset(name for name, _, _ in _DECLARED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,13 +52,23 @@ class ServerParameters:
 
 
 def declare_parameters(node: Any) -> None:
-    """Declare every parameter on a node, with its description."""
-    from rcl_interfaces.msg import ParameterDescriptor
+    """Declare every parameter on a node, with its description; later changes are checked, too."""
+    from rcl_interfaces.msg import ParameterDescriptor, SetParametersResult
 
     for name, default, description in _DECLARED:
         # ROS refuses 60 where 60.0 is meant, with a traceback; the check below says it in words.
         descriptor = ParameterDescriptor(description=description, dynamic_typing=True)
         node.declare_parameter(name, default, descriptor)
+
+    def on_set(changes: Sequence[Any]) -> SetParametersResult:
+        new = {change.name: change.value for change in changes}
+        try:
+            _checked({name: new.get(name, node.get_parameter(name).value) for name in _NAMES})
+        except RosError as error:
+            return SetParametersResult(successful=False, reason=str(error))
+        return SetParametersResult(successful=True)
+
+    node.add_on_set_parameters_callback(on_set)
 
 
 def read_parameters(node: Any) -> ServerParameters:
@@ -65,10 +77,11 @@ def read_parameters(node: Any) -> ServerParameters:
     Raises:
         RosError: a value has a wrong type, is not one of the choices, or not positive.
     """
-    values = {
-        name: _typed(name, node.get_parameter(name).value, type(default))
-        for name, default, _ in _DECLARED
-    }
+    return _checked({name: node.get_parameter(name).value for name in _NAMES})
+
+
+def _checked(given: Mapping[str, Any]) -> ServerParameters:
+    values = {name: _typed(name, given[name], type(default)) for name, default, _ in _DECLARED}
     for name, choices in _CHOICES.items():
         if values[name] not in choices:
             raise RosError(
