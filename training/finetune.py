@@ -92,7 +92,7 @@ class Trainer:
                     rate = len(losses) * config.batch_size / (time.perf_counter() - since)
                     self._report(done, losses, rate, report)
                     losses, since = [], time.perf_counter()
-                if done % config.checkpoint_every == 0 and done < config.steps:
+                if done % config.checkpoint_every == 0 or done == config.steps:
                     save_state(
                         checkpoints,
                         model=self._model,

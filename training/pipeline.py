@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from tqdm import tqdm
@@ -21,7 +24,7 @@ from training.cache_build import SUCCESS_ONLY
 from training.dataset import StepDataset
 from training.finetune import Trainer
 from training.progress import CountBar
-from training.recipe import Recipe
+from training.recipe import Recipe, TrainConfig
 from training.record_expert import record_expert_episodes
 from training.trainer_state import LossPoint
 
@@ -64,60 +67,84 @@ def run_recipe(
     """
     contract = load_contract(recipe.contract)
     out.mkdir(parents=True, exist_ok=True)
-    if not bags:
-        bags = [_record(recipe, contract=contract, out=out / "bags", workers=workers)]
-    with CountBar("bags read") as bar:
-        build_cache(
-            bags,
-            out / "cache",
-            contract=contract,
-            rate_hz=recipe.rate_hz,
-            workers=workers,
-            outcomes=outcomes,
-            instruction=instruction,
-            progress=bar,
-        )
-    cache = open_cache(out / "cache")
     if threads:
         torch.set_num_threads(threads)
+    record = functools.partial(_record, contract=contract, workers=workers)
+    read = functools.partial(
+        _read_bags,
+        contract=contract,
+        rate_hz=recipe.rate_hz,
+        workers=workers,
+        outcomes=outcomes,
+        instruction=instruction,
+    )
+    if not bags:
+        shown = recipe.demonstrations
+        if not shown.episodes:
+            raise DatasetError(
+                f"recipe '{recipe.name}' records no demonstrations and no bag was given",
+                mend="name bags, or a folder of bags: fastvla train BAGS --out DIR",
+            )
+        bags = [record(out / "bags", episodes=shown.episodes, seed=shown.seed, policy=None)]
+    cache = read(bags, out / "cache")
     if recipe.new:
         policy = _new_policy(recipe, contract=contract, cache=cache)
     else:
         policy = FastVLA.from_pretrained(recipe.policy, contract=contract)
-    dataset = StepDataset(
-        cache,
-        cameras=policy.config.cameras,
-        chunk_size=policy.config.chunk_size,
-        validation=recipe.training.validation,
+    result = _train(policy, cache, config=recipe.training, out=out)
+    if recipe.corrections is None:
+        return result
+    again, second = recipe.corrections, out / "corrections"
+    corrected = record(
+        second / "bags", episodes=again.episodes, seed=again.seed, policy=result.policy
     )
-    trainer = Trainer(policy, dataset=dataset, config=recipe.training, out=out)
-    with _ProgressBar(recipe.training.steps) as bar:
-        folder = trainer.run(report=bar.update)
-    return RunResult(
-        policy=folder,
-        curve=out / "loss.csv",
-        steps=recipe.training.steps,
-        frames=len(dataset),
+    cache = read([*bags, corrected], second / "cache")
+    config = dataclasses.replace(
+        recipe.training, steps=again.steps, learning_rate=again.learning_rate
     )
+    policy = FastVLA.from_pretrained(result.policy, contract=contract)
+    return _train(policy, cache, config=config, out=second)
 
 
-def _record(recipe: Recipe, *, contract: RobotContract, out: Path, workers: int) -> Path:
-    episodes = recipe.demonstrations.episodes
-    if not episodes:
-        raise DatasetError(
-            f"recipe '{recipe.name}' records no demonstrations and no bag was given",
-            mend="name bags, or a folder of bags: fastvla train BAGS --out DIR",
-        )
+def _record(
+    out: Path,
+    *,
+    episodes: Mapping[str, int],
+    seed: int,
+    policy: Path | None,
+    contract: RobotContract,
+    workers: int,
+) -> Path:
     with CountBar("episodes recorded") as bar:
         record_expert_episodes(
             out,
             episodes=episodes,
-            seed=recipe.demonstrations.seed,
+            seed=seed,
             contract=contract,
             workers=workers,
+            policy=policy,
             progress=bar,
         )
     return out
+
+
+def _read_bags(bags: Sequence[Path], out: Path, **options: Any) -> Cache:
+    with CountBar("bags read") as bar:
+        build_cache(bags, out, progress=bar, **options)
+    return open_cache(out)
+
+
+def _train(policy: FastVLA, cache: Cache, *, config: TrainConfig, out: Path) -> RunResult:
+    dataset = StepDataset(
+        cache,
+        cameras=policy.config.cameras,
+        chunk_size=policy.config.chunk_size,
+        validation=config.validation,
+    )
+    trainer = Trainer(policy, dataset=dataset, config=config, out=out)
+    with _ProgressBar(config.steps) as bar:
+        folder = trainer.run(report=bar.update)
+    return RunResult(policy=folder, curve=out / "loss.csv", steps=config.steps, frames=len(dataset))
 
 
 def _new_policy(recipe: Recipe, *, contract: RobotContract, cache: Cache) -> FastVLA:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import types
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -26,6 +27,22 @@ class Demonstrations:
 
     episodes: Mapping[str, int] = field(default_factory=dict)
     seed: int = 1_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Corrections:
+    """A second round: the trained policy drives, the expert takes over, training goes on.
+
+    Attributes:
+        episodes: Episodes per task kind.
+        steps: Further training steps, on all recordings.
+        learning_rate: Of those steps.
+    """
+
+    episodes: Mapping[str, int]
+    seed: int
+    steps: int
+    learning_rate: float = 3e-4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +88,7 @@ class Recipe:
     rate_hz: float
     training: TrainConfig
     demonstrations: Demonstrations = field(default_factory=Demonstrations)
+    corrections: Corrections | None = None
 
 
 def load_recipe(path_or_name: str) -> Recipe:
@@ -106,6 +124,8 @@ def _build(kind: Any, data: Any, where: str) -> Any:
 
 
 def _value(hint: Any, value: Any, where: str, name: str) -> Any:
+    if isinstance(hint, types.UnionType) and value is not None:
+        hint = next(h for h in typing.get_args(hint) if h is not type(None))
     if dataclasses.is_dataclass(hint):
         return _build(hint, value, f"{where}: {name}")
     if hint is float and isinstance(value, int) and not isinstance(value, bool):

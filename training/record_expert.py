@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import multiprocessing
 import shutil
@@ -10,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
@@ -17,6 +19,7 @@ from fastvla_core.errors import DatasetError
 from fastvla_core.robot.contract import RobotContract
 from fastvla_core.sim.demonstrations import TICK_S, Demonstration, record_demonstration
 from fastvla_core.sim.instructions import instruction
+from fastvla_core.sim.rollout import PolicyFn
 from fastvla_core.sim.sim import TabletopSim
 from fastvla_core.sim.tasks import TASKS, Task, TaskKind, sample_task
 from training.bags.writer import EXPERT_TOPIC, PARTIAL_SUFFIX, EpisodeWriter
@@ -71,6 +74,7 @@ def record_expert_episodes(
     contract: RobotContract,
     workers: int = 2,
     noise: bool = True,
+    policy: Path | None = None,
     progress: Progress | None = None,
 ) -> list[TaskCount]:
     """Record until every task has its number of successful episodes, in `out/<task>/`.
@@ -82,6 +86,8 @@ def record_expert_episodes(
         episodes: Task kind to number of episodes.
         seed: First scene seed; the scenes of evaluations lie at 10,000,000 and above.
         noise: Disturb what is executed; the labels stay clean, on `expert_command`.
+        policy: Checkpoint that drives a random while before the expert takes over, so that the
+            situations its mistakes lead to are demonstrated too; what it does is not recorded.
 
     Raises:
         DatasetError: an unknown task, a seed among those of evaluations, or `out` holds
@@ -89,7 +95,10 @@ def record_expert_episodes(
     """
     out = Path(out)
     _check(episodes, seed)
-    _keep_settings(out, {"seed": seed, "noise": noise, "contract": contract.hash()})
+    settings: dict[str, object] = {"seed": seed, "noise": noise, "contract": contract.hash()}
+    if policy is not None:
+        settings["policy"] = hashlib.sha256((policy / "model.safetensors").read_bytes()).hexdigest()
+    _keep_settings(out, settings)
     counts = {kind: TaskCount(task=kind) for kind in episodes}
     slots = []
     for slot in _slots(out, episodes, seed=seed, noise=noise):
@@ -101,7 +110,7 @@ def record_expert_episodes(
             slots.append(slot)
     total = sum(episodes.values())
     done, frames = total - len(slots), 0
-    for result in _run(slots, contract=contract, workers=workers):
+    for result in _run(slots, contract=contract, policy=policy, workers=workers):
         counts[result.kind] = _add(counts[result.kind], result)
         done, frames = done + 1, frames + result.frames
         if progress:
@@ -192,14 +201,16 @@ def _slots(out: Path, episodes: Mapping[str, int], *, seed: int, noise: bool) ->
             )
 
 
-def _run(slots: list[_Slot], *, contract: RobotContract, workers: int) -> Iterator[_SlotResult]:
+def _run(
+    slots: list[_Slot], *, contract: RobotContract, policy: Path | None, workers: int
+) -> Iterator[_SlotResult]:
     if not slots:
         return
     pool = ProcessPoolExecutor(
         min(workers, len(slots)),
         mp_context=multiprocessing.get_context("spawn"),
         initializer=_start_worker,
-        initargs=(contract,),
+        initargs=(contract, policy),
     )
     try:
         for future in as_completed([pool.submit(_record_slot, slot) for slot in slots]):
@@ -211,13 +222,23 @@ def _run(slots: list[_Slot], *, contract: RobotContract, workers: int) -> Iterat
 _worker: dict[str, object] = {}
 
 
-def _start_worker(contract: RobotContract) -> None:
+def _start_worker(contract: RobotContract, policy: Path | None) -> None:
     follow_parent()
-    _worker.update(contract=contract, sim=TabletopSim())
+    drive = None if policy is None else _load_driver(policy, contract)
+    _worker.update(contract=contract, sim=TabletopSim(), drive=drive)
+
+
+def _load_driver(policy: Path, contract: RobotContract) -> PolicyFn:
+    import torch
+
+    from fastvla_core.policy import FastVLA
+
+    torch.set_num_threads(1)
+    return FastVLA.from_pretrained(policy, contract=contract).infer
 
 
 def _record_slot(slot: _Slot) -> _SlotResult:
-    sim, contract = _worker["sim"], _worker["contract"]
+    sim, contract, drive = _worker["sim"], _worker["contract"], _worker["drive"]
     assert isinstance(sim, TabletopSim)
     assert isinstance(contract, RobotContract)
     # A worker that was killed while writing leaves this behind.
@@ -225,7 +246,9 @@ def _record_slot(slot: _Slot) -> _SlotResult:
     for attempt in range(_MAX_ATTEMPTS):
         seed = slot.seed + attempt * _SEEDS_PER_ATTEMPT
         task = demonstration_task(slot.kind, seed)
-        demonstration = record_demonstration(sim, task, seed, noise=slot.noise)
+        demonstration = record_demonstration(
+            sim, task, seed, noise=slot.noise, start_with=cast("PolicyFn | None", drive)
+        )
         if demonstration.success:
             write_demonstration(slot.folder, demonstration, contract=contract)
             return _SlotResult(
