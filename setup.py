@@ -57,7 +57,10 @@ setup(
     # `launch`, `config` and `tests` are folders of files: a bare find_packages() would install
     # a `launch` package over ROS 2's own.
     packages=find_packages(include=["fastvla_core*", "fastvla_ros*", "training*"]),
-    package_data={"": ["*.md", "*.xml", "*.yaml", "*.json", "*.msg", "*.srv", "*.action"]},
+    package_data={
+        "": ["*.md", "*.xml", "*.yaml", "*.json"],
+        "fastvla_ros.embedded": ["interfaces/*/*/*"],
+    },
     data_files=[
         ("share/ament_index/resource_index/packages", ["config/resource/fastvla"]),
         (SHARE, ["package.xml"]),
