@@ -29,7 +29,7 @@ TEST = [
     "triton>=3.6; sys_platform == 'linux' and platform_machine == 'x86_64'",
     "import-linter>=2.1",
     "ruff>=0.14",
-    "pyright>=1.1.400",
+    "pyright[nodejs]>=1.1.400",
     "psutil>=6",
 ]
 
