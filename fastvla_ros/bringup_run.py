@@ -129,7 +129,9 @@ def running(
         children = [
             stack.enter_context(NodeProcess(spec, options=options)) for spec in separate(specs)
         ]
-        bringup = Bringup(stack.enter_context(SharedProcess()), children)
+        # rclpy takes the level of a process from here, the embedded runtime that of each node.
+        levels = ["--ros-args", "--log-level", options.log_level]
+        bringup = Bringup(stack.enter_context(SharedProcess(args=levels)), children)
         for spec in shared(specs):
             bringup.nodes[spec.name] = bringup.process.start(
                 spec,

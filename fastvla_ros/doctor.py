@@ -139,15 +139,15 @@ def _graphics() -> Finding:
 
 
 def _ros() -> Finding:
-    from fastvla_ros.runtime import ensure_ros
+    from fastvla_ros.runtime import ensure_ros, uses_embedded_ros
 
     ensure_ros()
-    import rclpy
+    from rclpy.utilities import get_rmw_implementation_identifier
 
     domain = os.environ.get("ROS_DOMAIN_ID", "0")
-    rmw = rclpy.get_rmw_implementation_identifier()
-    embedded = (rclpy.__spec__ is None) or "fastvla" in str(rclpy.__spec__.origin)
-    kind = "embedded runtime (rclpy is not installed)" if embedded else "rclpy"
+    rmw = get_rmw_implementation_identifier()
+    real = f"rclpy of ROS 2 {os.environ.get('ROS_DISTRO', '')}".strip()
+    kind = "embedded runtime (rclpy is not installed)" if uses_embedded_ros() else real
     detail = f"{kind}, {rmw}, domain {domain}"
     if rmw == "rmw_cyclonedds_cpp":
         return Finding(name="ros", level="ok", detail=detail)

@@ -121,8 +121,14 @@ def test_when_the_guard_dies_everything_stops_with_a_message(bringup):
     assert "node 'command_guard' ended unexpectedly (signal 9)" in err
 
 
-def test_a_goal_is_followed_to_its_end(bringup, domain):
+def test_a_goal_is_followed_to_its_end_and_ctrl_c_cancels_it(bringup, domain):
     process = start(domain, "goal", "pick up the red cube", "--timeout", "1.5", "--json")
     status, out, _ = finish(process)
     assert '"error": "TIMEOUT"' in out
     assert status == 1
+    process = start(domain, "goal", "pick up the red cube", "--timeout", "60")
+    assert "chunk" in process.stderr.readline()
+    process.send_signal(signal.SIGINT)
+    status, out, _ = finish(process)
+    assert status == 1
+    assert "(CANCELED" in out
