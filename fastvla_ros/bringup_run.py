@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from fastvla_core.errors import RosError
+from fastvla_core.errors import FastVLAError, RosError
 from fastvla_ros.bringup_description import (
     BringupOptions,
     NodeSpec,
@@ -91,14 +91,18 @@ class Bringup:
 
         Raises:
             RosError: a process ended, or the executor of this one did.
+        FastVLAError: what a node itself says has ended it.
         """
         for child in self.children:
             child.check()
-        if self.process.failure is not None:
+        failure = self.process.failure
+        if isinstance(failure, FastVLAError):
+            raise failure
+        if failure is not None:
             raise RosError(
-                f"a node failed: {type(self.process.failure).__name__}: {self.process.failure}",
+                f"a node failed: {type(failure).__name__}: {failure}",
                 mend="everything was stopped; this is a defect, please report it",
-            ) from self.process.failure
+            ) from failure
 
     def wait(self, *, until: Callable[[], bool]) -> None:
         """Watch over the nodes until `until` says so.

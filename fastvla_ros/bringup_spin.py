@@ -21,8 +21,6 @@ class SharedProcess:
     Args:
         args: Command line with `--ros-args`; None takes the process's own.
 
-    Attributes:
-        failure: What ended the executor against its will, or None.
     """
 
     def __init__(self, *, domain_id: int | None = None, args: Sequence[str] | None = ()) -> None:
@@ -30,7 +28,7 @@ class SharedProcess:
         self._args = None if args is None else list(args)
         self._nodes: list[Any] = []
         self._stopping = False
-        self.failure: BaseException | None = None
+        self._failure: BaseException | None = None
 
     def __enter__(self) -> SharedProcess:
         ensure_ros()
@@ -60,6 +58,12 @@ class SharedProcess:
         for node in reversed(self._nodes):
             node.destroy_node()
         self._rclpy.try_shutdown()
+
+    @property
+    def failure(self) -> BaseException | None:
+        """What ended the executor or a node's own thread against its will, or None."""
+        own = (getattr(node, "failure", None) for node in self._nodes)
+        return self._failure or next((error for error in own if error is not None), None)
 
     def add(self, node: Any) -> Any:
         """Spin a node; it is destroyed with the process."""
@@ -103,7 +107,7 @@ class SharedProcess:
             return
         # The main thread looks at it and ends the program with a message.
         except BaseException as error:
-            self.failure = error
+            self._failure = error
 
 
 @contextlib.contextmanager

@@ -42,7 +42,7 @@ def examine(*, contract: str, checkpoint: str) -> Iterator[Finding]:
         ("triton", _triton),
         ("graphics", _graphics),
         ("ros", _ros),
-        ("network buffers", _network_buffers),
+        ("network buffers", network_buffers),
         ("contract", lambda: _contract(contract)),
         ("checkpoint", lambda: _checkpoint(checkpoint, contract)),
     )
@@ -159,7 +159,8 @@ def _ros() -> Finding:
     )
 
 
-def _network_buffers() -> Finding:
+def network_buffers() -> Finding:
+    """Whether the kernel lets images through between processes (`net.core.rmem_max`)."""
     if not _RMEM_MAX.exists():
         return Finding(name="network buffers", level="ok", detail="unknown on this system")
     size = int(_RMEM_MAX.read_text())

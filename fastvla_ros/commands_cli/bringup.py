@@ -32,12 +32,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Start the nodes and watch over them until a signal comes."""
     from fastvla_ros.bringup_run import running
+    from fastvla_ros.doctor import network_buffers
 
     stop: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda received, _frame: stop.append(received))
     options = BringupOptions(**{f.name: getattr(args, f.name) for f in fields(BringupOptions)})
     check_options(options)
+    buffers = network_buffers()
+    if not options.sim and buffers.level != "ok":
+        print(f"warning: {buffers.detail}\n  to mend: {buffers.mend}", file=sys.stderr)
     with running(options) as bringup:
         print("running; Ctrl-C stops everything", file=sys.stderr)
         bringup.wait(until=lambda: bool(stop))

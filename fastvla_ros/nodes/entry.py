@@ -32,6 +32,8 @@ def run_node(module: str, class_name: str, *, args: Sequence[str] | None = None)
             process.add(getattr(importlib.import_module(module), class_name)())
             while not interrupted.wait(_WATCH_PERIOD_S):
                 failure = process.failure
+                if isinstance(failure, FastVLAError):
+                    raise failure
                 if failure is not None:
                     raise RosError(
                         f"{type(failure).__name__}: {failure}",

@@ -48,6 +48,7 @@ class SimRobotNode(Node):
 
     Attributes:
         loop: The simulation.
+        failure: What ended the simulation against its will, or None.
 
     Raises:
         FastVLAError: the contract is not the simulated robot's, or the simulator cannot start.
@@ -55,6 +56,7 @@ class SimRobotNode(Node):
 
     def __init__(self, **options: Any) -> None:
         super().__init__("sim_robot", **options)
+        self.failure: BaseException | None = None
         contract = load_contract(self.declare_parameter("contract", "tabletop").value)
         policy_size = contract.policy_cameras[0].width
         check_contract(contract, image_size=policy_size)
@@ -207,8 +209,8 @@ class SimRobotNode(Node):
         )
 
     def on_failure(self, error: BaseException) -> None:
-        """Say that the simulation ended."""
-        self.get_logger().fatal(f"the simulation stopped: {error}")
+        """Remember it: whoever runs the nodes stops them and says why."""
+        self.failure = error
 
     def _header(self, stamp_ns: int, frame_id: str) -> Header:
         return Header(stamp=_time(stamp_ns), frame_id=frame_id)

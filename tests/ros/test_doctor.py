@@ -44,7 +44,7 @@ def test_small_network_buffers_are_a_warning_with_the_sysctl(tmp_path, monkeypat
     path = tmp_path / "rmem_max"
     path.write_text("212992\n")
     monkeypatch.setattr(doctor, "_RMEM_MAX", path)
-    finding = doctor._network_buffers()
+    finding = doctor.network_buffers()
     assert finding.level == "warning"
     assert "sysctl -w net.core.rmem_max=" in finding.mend
 

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from fastvla_core.errors import FastVLAError
+from fastvla_core.errors import FastVLAError, SimError
 from fastvla_core.robot.contract_file import load_contract
 from fastvla_ros.bringup_description import BringupOptions
 from fastvla_ros.bringup_run import running
@@ -117,6 +117,22 @@ def test_a_guard_that_dies_ends_the_goal_with_a_message(graph, client):
             "put the red cube in the bowl", timeout_s=15, on_progress=kill, watch=graph.check
         )
     # The next tests must not wait for this goal.
+    graph.nodes["policy_server"].trigger_deactivate()
+
+
+def test_a_simulation_that_breaks_ends_the_goal_with_its_own_message(graph, client):
+    def break_down(progress):
+        if progress.state == "EXECUTING":
+            loop = graph.nodes["sim_robot"].loop
+            loop.submit(lambda sim: setattr(sim, "render", no_more_graphics))
+
+    def no_more_graphics(_camera):
+        raise SimError("the graphics driver is gone", mend="restart it")
+
+    with pytest.raises(SimError, match="the graphics driver is gone"):
+        client.execute(
+            "put the red cube in the bowl", timeout_s=30, on_progress=break_down, watch=graph.check
+        )
     graph.nodes["policy_server"].trigger_deactivate()
 
 
