@@ -13,15 +13,10 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from fastvla_core.errors import CheckpointError, ContractError, DependencyError
-from fastvla_core.models.checkpoint import (
-    read_json,
-    write_json,
-    write_tensors,
-    written_atomically,
-)
+from fastvla_core.errors import ContractError, DependencyError
+from fastvla_core.models.checkpoint import write_json, write_tensors, written_atomically
 from fastvla_core.models.hub import find_checkpoint
-from fastvla_core.models.loading import Quantization, load_model, quantization_of
+from fastvla_core.models.loading import Quantization, load_config, load_model, quantization_of
 from fastvla_core.models.registry import POLICIES, PRESETS
 from fastvla_core.models.statistics import Statistics
 from fastvla_core.quant import dequantized
@@ -111,14 +106,9 @@ class FastVLA:
             QuantError: the weights cannot be quantised.
         """
         folder = find_checkpoint(path_or_name)
-        source = folder / "config.json"
-        data = read_json(source)
-        if "type" not in data:
-            raise CheckpointError(f"{source}: the key 'type' is missing", mend="is it a policy?")
-        family = POLICIES.load(data["type"])
-        config = family.config(data, source=str(source))
+        family, config = load_config(folder)
         if contract is not None:
-            _check_contract(config, contract, source)
+            _check_contract(config, contract, folder / "config.json")
         processor = family.load_processor(folder, config)
         model = load_model(family, config, folder, quantization=quantization)
         return cls(config=config, model=model.to(device), processor=processor, seed=seed)

@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import safetensors
+import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from fastvla_core.errors import CheckpointError
 
 _COPY_AGAIN = "copy or download the checkpoint again, completely"
+_DAMAGE = (safetensors.SafetensorError, OSError, ValueError)
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -48,15 +50,11 @@ def read_tensors(path: Path, *, device: str = "cpu") -> dict[str, Tensor]:
     Raises:
         CheckpointError: the file is missing, truncated or damaged.
     """
-    if not path.is_file():
-        raise CheckpointError(f"{path} is missing", mend=_COPY_AGAIN)
+    _require_file(path)
     try:
         tensors = load_file(path, device=device)
-    except (safetensors.SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(
-            f"{path} ({path.stat().st_size} bytes) is truncated or damaged: {error}",
-            mend=_COPY_AGAIN,
-        ) from error
+    except _DAMAGE as error:
+        raise _damaged(path, error) from error
     # The file's own memory is not aligned, and matrix products round differently there; it also
     # must not change below a policy when the file does.
     return {name: tensor.clone() for name, tensor in tensors.items()}
@@ -68,17 +66,45 @@ def tensor_shapes(path: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
     Raises:
         CheckpointError: the file is missing, truncated or damaged.
     """
-    if not path.is_file():
-        raise CheckpointError(f"{path} is missing", mend=_COPY_AGAIN)
+    with _opened(path) as file:
+        slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+        return {name: (s.get_dtype(), tuple(s.get_shape())) for name, s in slices.items()}
+
+
+def not_finite(path: Path) -> list[str]:
+    """Names of the tensors of a safetensors file that hold NaN or infinity; one is read at a time.
+
+    Raises:
+        CheckpointError: the file is missing, truncated or damaged.
+    """
+    with _opened(path) as file:
+        return [
+            name
+            for name in file.keys()  # noqa: SIM118
+            if not bool(torch.isfinite(file.get_tensor(name)).all())
+        ]
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    _require_file(path)
     try:
         with safetensors.safe_open(path, framework="pt") as file:
-            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
-            return {name: (s.get_dtype(), tuple(s.get_shape())) for name, s in slices.items()}
-    except (safetensors.SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(
-            f"{path} ({path.stat().st_size} bytes) is truncated or damaged: {error}",
-            mend=_COPY_AGAIN,
-        ) from error
+            yield file
+    except _DAMAGE as error:
+        raise _damaged(path, error) from error
+
+
+def _require_file(path: Path) -> None:
+    if not path.is_file():
+        raise CheckpointError(f"{path} is missing", mend=_COPY_AGAIN)
+
+
+def _damaged(path: Path, error: Exception) -> CheckpointError:
+    size = path.stat().st_size
+    return CheckpointError(
+        f"{path} ({size} bytes) is truncated or damaged: {error}", mend=_COPY_AGAIN
+    )
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:

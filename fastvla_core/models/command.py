@@ -45,23 +45,26 @@ def describe(path_or_name: str) -> dict[str, Any]:
     """What a checkpoint is, without building its network.
 
     Raises:
-        CheckpointError: it is missing, damaged, or of an unknown type.
+        CheckpointError: it is missing, damaged, of an unknown type, or a weight is not finite.
     """
-    from fastvla_core.models.checkpoint import read_json, tensor_shapes
+    from fastvla_core.models.checkpoint import not_finite, tensor_shapes
     from fastvla_core.models.hub import find_checkpoint
+    from fastvla_core.models.loading import load_config
 
     folder = find_checkpoint(path_or_name)
-    data = read_json(folder / "config.json")
-    if "type" not in data:
-        raise CheckpointError(f"{folder / 'config.json'}: the key 'type' is missing")
-    family = POLICIES.load(data["type"])
-    config = family.config(data, source=str(folder / "config.json"))
+    family, config = load_config(folder)
     family.load_processor(folder, config)
     weights = folder / "model.safetensors"
+    shapes = tensor_shapes(weights)
+    if broken := not_finite(weights):
+        raise CheckpointError(
+            f"{weights}: {len(broken)} tensors hold NaN or infinity, the first is '{broken[0]}'",
+            mend="use an earlier checkpoint; training writes one of those that were still finite",
+        )
     contract = config.robot_contract or {}
     return {
         "folder": str(folder),
-        "type": data["type"],
+        "type": config.to_dict()["type"],
         "robot": contract.get("name"),
         "contract hash": config.robot_contract_hash,
         "cameras": list(config.cameras),
@@ -74,7 +77,7 @@ def describe(path_or_name: str) -> dict[str, Any]:
         f"{config.n_action_steps} executed per inference",
         "flow steps": config.num_inference_steps,
         "weights": f"{weights.stat().st_size / 1e6:.2f} MB",
-        "precision": _precision(tensor_shapes(weights)),
+        "precision": _precision(shapes),
     }
 
 

@@ -7,11 +7,26 @@ from typing import Any, Literal
 
 import torch
 
-from fastvla_core.errors import CheckpointError
-from fastvla_core.models.checkpoint import load_weights, read_tensors
+from fastvla_core.errors import CheckpointError, FastVLAError
+from fastvla_core.models.checkpoint import load_weights, read_json, read_tensors
+from fastvla_core.models.registry import POLICIES
 from fastvla_core.quant import Nf4Linear, prepare_for_state, quantize_module, quantized_layers
 
 Quantization = Literal["nf4", "int8"]
+
+
+def load_config(folder: Path) -> tuple[Any, Any]:
+    """The policy family and the config that FOLDER/config.json names.
+
+    Raises:
+        CheckpointError: the file is missing or damaged, or its type is not known.
+    """
+    source = folder / "config.json"
+    data = read_json(source)
+    if not isinstance(data.get("type"), str):
+        raise CheckpointError(f"{source}: the key 'type' is missing", mend="is it a policy?")
+    family = POLICIES.load(data["type"])
+    return family, family.config(data, source=str(source))
 
 
 def load_model(family: Any, config: Any, folder: Path, *, quantization: Quantization | None) -> Any:
@@ -24,9 +39,7 @@ def load_model(family: Any, config: Any, folder: Path, *, quantization: Quantiza
     """
     source = folder / "model.safetensors"
     tensors = read_tensors(source)
-    # On "meta" no memory is filled with random numbers that are thrown away at once.
-    with torch.device("meta"):
-        model = family.model(config)
+    model = _build(family, config, folder)
     model.eval()
     prepare_for_state(model, tensors)
     load_weights(model, tensors, source=source)
@@ -45,3 +58,18 @@ def quantization_of(model: Any) -> Quantization | None:
     """How the model's linear layers are stored; None where all are at full precision."""
     kinds = {type(layer) for layer in quantized_layers(model).values()}
     return "nf4" if Nf4Linear in kinds else "int8" if kinds else None
+
+
+def _build(family: Any, config: Any, folder: Path) -> Any:
+    try:
+        # On "meta" no memory is filled with random numbers that are thrown away at once.
+        with torch.device("meta"):
+            return family.model(config)
+    except FastVLAError:
+        raise
+    # Whatever torch says here is about sizes that the config gives.
+    except Exception as error:
+        raise CheckpointError(
+            f"{folder / 'config.json'} describes no network that can be built: {error}",
+            mend="use the config.json that belongs to these weights",
+        ) from error

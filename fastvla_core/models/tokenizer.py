@@ -75,20 +75,26 @@ class InstructionTokenizer:
         """Ids and mask (True = a real token), each [len(texts), max_length].
 
         Raises:
-            ObservationError: a text is empty, or longer than the policy reads.
+            ObservationError: a text is empty, no valid Unicode, or longer than the policy reads.
         """
         ids = np.full((len(texts), self.max_length), self._pad_id, dtype=np.int64)
         mask = np.zeros(ids.shape, dtype=np.bool_)
         for row, text in enumerate(texts):
-            found = self._tokenizer.encode(text).ids
+            try:
+                found = self._tokenizer.encode(text).ids
+            # A terminal hands over bytes that are no UTF-8 as halves of characters.
+            except TypeError as error:
+                raise ObservationError(
+                    f"the instruction {text!r} is no valid text", mend="write it in UTF-8"
+                ) from error
             if not found:
                 raise ObservationError(
                     "the instruction is empty", mend="give a task in words, such as 'pick the cube'"
                 )
             if len(found) > self.max_length:
                 raise ObservationError(
-                    f"the instruction '{text}' has {len(found)} tokens, the policy reads "
-                    f"{self.max_length}",
+                    f"the instruction '{text[:60]}{'...' * (len(text) > 60)}' has {len(found)} "
+                    f"tokens, the policy reads {self.max_length}",
                     mend="shorten it; a word that the policy was not trained on costs one token "
                     "per letter",
                 )

@@ -59,6 +59,12 @@ def quantize_checkpoint(checkpoint: str, *, mode: str, out: Path) -> dict[str, A
             f"{checkpoint} is quantised already ({full.quantization})",
             mend="give the checkpoint at full precision that it was made from",
         )
+    broken = [name for name, t in full.model.state_dict().items() if not bool(t.isfinite().all())]
+    if broken:
+        raise QuantError(
+            f"{checkpoint}: '{broken[0]}' holds NaN or infinity",
+            mend="the checkpoint is damaged; use an earlier one",
+        )
     if Path(checkpoint).exists() and out.exists() and out.samefile(checkpoint):
         raise QuantError(
             f"--out {out} is the checkpoint itself", mend="name another folder for the result"

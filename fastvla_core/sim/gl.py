@@ -34,7 +34,7 @@ def load_mujoco() -> Any:
     except ModuleNotFoundError as error:
         raise DependencyError(
             f"the simulator needs '{error.name}', which is not installed",
-            mend="pip install 'fastvla[sim]'",
+            mend="pip install mujoco",
         ) from error
     # PyOpenGL reports a missing libEGL as an AttributeError, a missing libOSMesa likewise.
     except (ImportError, AttributeError, OSError, RuntimeError) as error:

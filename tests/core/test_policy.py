@@ -246,3 +246,35 @@ def test_the_compiled_policy_gives_the_same_actions():
     expected = _positions(policy)
     policy.compile()
     np.testing.assert_allclose(_positions(policy), expected, atol=1e-4)
+
+
+def _edited(folder: Path, key: str, value: object) -> Path:
+    tiny_policy().save_pretrained(folder)
+    data = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**data, key: value}))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("type", ["fastvla_flow"], "'type' is missing"),
+        ("vision", {"type": "film_conv", "channels": [8, "x"], "condition_width": 16}, "config"),
+        ("vision", {"type": "film_conv", "channels": [7], "condition_width": 16}, "no network"),
+        ("vision", {"type": "film_conv", "channels": None, "condition_width": 16}, "config"),
+        ("attention", {"heads": 4, "kv_heads": 2, "head_dim": 10**30}, "no network"),
+    ],
+)
+def test_a_config_that_no_network_can_be_built_from_is_refused(
+    tmp_path: Path, key: str, value: object, words: str
+):
+    with pytest.raises(CheckpointError, match=words):
+        FastVLA.from_pretrained(_edited(tmp_path, key, value))
+
+
+def test_an_image_that_runs_backwards_in_memory_is_taken():
+    policy, seen = tiny_policy(), observation(0)
+    mirrored = {name: image[:, ::-1].copy() for name, image in seen.images.items()}
+    view = {name: image[:, ::-1] for name, image in mirrored.items()}
+    again = dataclasses.replace(seen, images=view)
+    assert np.array_equal(policy.infer(again).positions, policy.infer(seen).positions)

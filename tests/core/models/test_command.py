@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from fastvla_core import cli
 from fastvla_core.models.command import describe
@@ -46,3 +47,21 @@ def test_list_prints_types_and_presets(capsys: pytest.CaptureFixture[str]):
     printed = capsys.readouterr().out
     assert "fastvla_flow" in printed
     assert "film_conv, vit" in printed
+
+
+def test_show_names_a_weight_that_is_not_finite(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    policy = tiny_policy()
+    with torch.no_grad():
+        policy.model.expert.action_out.weight[0, 0] = float("nan")
+    policy.save_pretrained(tmp_path)
+    assert cli.main(["models", "show", str(tmp_path)]) == 1
+    error = capsys.readouterr().err
+    assert "'expert.action_out.weight'" in error
+    assert "NaN" in error
+
+
+def test_show_without_weights_names_the_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    tiny_policy().save_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    assert cli.main(["models", "show", str(tmp_path)]) == 1
+    assert f"{tmp_path / 'model.safetensors'} is missing" in capsys.readouterr().err

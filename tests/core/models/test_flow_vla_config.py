@@ -65,3 +65,24 @@ def test_another_normalisation_is_refused_rather_than_ignored():
     data = {**tiny_config().to_dict(), "normalization_mapping": {"ACTION": "QUANTILES"}}
     with pytest.raises(CheckpointError, match="normalization_mapping"):
         config_from_dict(data)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("chunk_size", "8", "'chunk_size' is '8', expected int"),
+        ("image_resolution", [96], "'image_resolution' has 1 entries, expected 2"),
+        ("text", {"width": 32, "depth": 2.5, "mlp_width": 32}, "'text.depth' is 2.5"),
+        ("action_dt_s", None, "'action_dt_s' is None, expected float"),
+        ("robot_contract", "tabletop", "'robot_contract' is 'tabletop', expected keys and values"),
+        ("input_features", ["observation.images.front"], "'input_features' is"),
+        ("chunk_size", 0, "'chunk_size' is 0"),
+        ("attention", {"heads": 4, "kv_heads": 0, "head_dim": 8}, "kv_heads"),
+        ("min_period", -1.0, "'min_period' is -1.0"),
+        ("n_action_steps", 5, "n_action_steps is larger than chunk_size"),
+        ("vision", {}, "vision.type"),
+    ],
+)
+def test_a_value_that_cannot_be_is_refused_by_its_key(key: str, value: Any, words: str):
+    with pytest.raises(CheckpointError, match=words):
+        config_from_dict({**tiny_config().to_dict(), key: value})

@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from fastvla_core.errors import CheckpointError, ObservationError
 from fastvla_core.models.policies.flow_vla.processor import FlowVLAProcessor
 from fastvla_core.models.policies.flow_vla.processor_files import load_processor, save_processor
+from fastvla_core.models.tokenizer import InstructionTokenizer, train_tokenizer
 from fastvla_core.types import Observation
 
 from .tiny import TEXTS, observation, tiny_policy
@@ -171,3 +172,44 @@ def test_read_only_pixels_are_accepted(processor: FlowVLAProcessor):
     seen = observation()
     seen.images["front"].flags.writeable = False
     assert processor.observation_batch([seen], device=CPU)["images"].isfinite().all()
+
+
+def test_statistics_that_are_not_finite_are_refused(processor: FlowVLAProcessor, tmp_path: Path):
+    save_processor(tmp_path, processor)
+    tensors = load_file(tmp_path / ACTION_FILE)
+    tensors["action.std"][0, 1] = float("nan")
+    save_file(tensors, tmp_path / ACTION_FILE)
+    with pytest.raises(CheckpointError, match=r"'action\.std' holds NaN or infinity"):
+        load_processor(tmp_path, processor.config)
+
+
+def test_a_tokenizer_with_more_words_than_the_policy_is_refused(
+    processor: FlowVLAProcessor, tmp_path: Path
+):
+    save_processor(tmp_path, processor)
+    other = train_tokenizer([f"word{i}" for i in range(100)])
+    InstructionTokenizer(other, max_length=12).save(tmp_path / "tokenizer")
+    with pytest.raises(CheckpointError, match=r"tokenizer has 357 entries, .* vocabulary 300"):
+        load_processor(tmp_path, processor.config)
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        5,
+        [None],
+        [{"registry_name": "normalizer_processor", "state_file": 5}],
+        [{"registry_name": "normalizer_processor", "state_file": STATE_FILE}],
+        [
+            {"registry_name": "normalizer_processor", "state_file": STATE_FILE},
+            {"registry_name": "tokenizer_processor"},
+        ],
+    ],
+)
+def test_processor_files_of_another_form_are_refused(
+    processor: FlowVLAProcessor, tmp_path: Path, steps: object
+):
+    save_processor(tmp_path, processor)
+    (tmp_path / "policy_preprocessor.json").write_text(json.dumps({"steps": steps}))
+    with pytest.raises(CheckpointError, match=r"policy_preprocessor\.json: "):
+        load_processor(tmp_path, processor.config)

@@ -90,3 +90,14 @@ def test_a_missing_or_damaged_file_is_named(tmp_path: Path):
     (tmp_path / "tokenizer.json").write_text('{"model": ')
     with pytest.raises(CheckpointError, match=r"tokenizer\.json is damaged"):
         load_tokenizer(tmp_path, max_length=12)
+
+
+def test_what_is_no_unicode_is_refused_in_words(tokenizer: InstructionTokenizer):
+    with pytest.raises(ObservationError, match="no valid text"):
+        tokenizer.encode([b"pick \xff".decode(errors="surrogateescape")])
+
+
+def test_a_very_long_instruction_is_not_repeated_whole(tokenizer: InstructionTokenizer):
+    with pytest.raises(ObservationError) as caught:
+        tokenizer.encode(["red " * 500])
+    assert len(str(caught.value)) < 400

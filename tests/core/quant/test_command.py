@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from fastvla_core.errors import CheckpointError, QuantError
 from fastvla_core.policy import FastVLA
@@ -85,3 +86,13 @@ def test_a_missing_checkpoint_is_named(tmp_path: Path) -> None:
 def test_help_does_not_wait_for_torch() -> None:
     code = "import sys, fastvla_core.quant.command; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_checkpoint_with_a_nan_is_refused_and_nothing_is_written(tmp_path: Path) -> None:
+    policy = tiny_policy()
+    with torch.no_grad():
+        policy.model.expert.action_out.bias[0] = float("inf")
+    policy.save_pretrained(tmp_path / "full")
+    with pytest.raises(QuantError, match=r"'expert\.action_out\.bias' holds NaN or infinity"):
+        command.quantize_checkpoint(str(tmp_path / "full"), mode="nf4", out=tmp_path / "small")
+    assert not (tmp_path / "small").exists()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import typing
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from fastvla_core.errors import CheckpointError
 from fastvla_core.layers.attention import AttentionShape
+from fastvla_core.plain_data import PlainDataError, convert
 
 IMAGE_PREFIX = "observation.images."
 STATE_KEY = "observation.state"
@@ -73,36 +75,8 @@ class FlowVLAConfig:
     robot_contract_hash: str | None = None
 
     def __post_init__(self) -> None:
-        for broken, what, mend in (
-            (not self.cameras, "there is no camera", "add an observation.images.* feature"),
-            (
-                not set(self.optional_cameras) <= set(self.cameras),
-                "an optional camera is not a camera",
-                "correct `optional_cameras`",
-            ),
-            (
-                self.prefix.depth != self.expert.depth,
-                "prefix and expert differ in depth",
-                "each expert layer reads the prefix layer beside it: make the depths equal",
-            ),
-            (
-                self.text.width != self.prefix.width,
-                "text and prefix differ in width",
-                "the text encoder's tokens enter the prefix: make the widths equal",
-            ),
-            (
-                self.attention.heads % self.attention.kv_heads != 0,
-                "attention.heads is not a multiple of attention.kv_heads",
-                "change one of the two",
-            ),
-            (
-                not set(self.relative_joints) <= set(self.state_names),
-                "a relative action has no state of its name",
-                "add it to `relative_exclude_joints`",
-            ),
-        ):
-            if broken:
-                raise CheckpointError(f"config.json: {what}", mend=mend)
+        for what, mend in _contradictions(self):
+            raise CheckpointError(f"config.json: {what}", mend=mend)
 
     @property
     def relative_joints(self) -> tuple[str, ...]:
@@ -140,12 +114,6 @@ class FlowVLAConfig:
 
 
 NORMALIZATION = {"VISUAL": "IDENTITY", "STATE": "MEAN_STD", "ACTION": "MEAN_STD"}
-_NESTED = {
-    "text": TransformerSize,
-    "prefix": TransformerSize,
-    "expert": TransformerSize,
-    "attention": AttentionShape,
-}
 
 
 def config_from_dict(data: Mapping[str, Any], *, source: str = "config.json") -> FlowVLAConfig:
@@ -154,31 +122,74 @@ def config_from_dict(data: Mapping[str, Any], *, source: str = "config.json") ->
     Raises:
         CheckpointError: a key is missing or has a wrong value; names `source` and the key.
     """
-    fields = {f.name: f for f in dataclasses.fields(FlowVLAConfig)}
+    hints = typing.get_type_hints(FlowVLAConfig)
+    values: dict[str, Any] = {}
     try:
-        names = [k for k in data["input_features"] if k.startswith(IMAGE_PREFIX)]
-        values: dict[str, Any] = {"cameras": tuple(n.removeprefix(IMAGE_PREFIX) for n in names)}
-        for name, item in fields.items():
+        features = convert(data["input_features"], Mapping[str, Any], where="input_features")
+        names = [name for name in features if name.startswith(IMAGE_PREFIX)]
+        values["cameras"] = tuple(name.removeprefix(IMAGE_PREFIX) for name in names)
+        for item in dataclasses.fields(FlowVLAConfig):
+            name = item.name
             if name in values or (name not in data and item.default is not dataclasses.MISSING):
                 continue
-            value = data[name]
-            kind = _NESTED.get(name)
-            values[name] = kind(**value) if kind else tuple(value) if _is_list(value) else value
-        if data.get("normalization_mapping", NORMALIZATION) != NORMALIZATION:
-            raise CheckpointError(
-                f"{source}: normalization_mapping is {data['normalization_mapping']}",
-                mend=f"this policy type knows {NORMALIZATION}",
-            )
-        return FlowVLAConfig(**values)
+            values[name] = convert(data[name], hints[name], where=name)
     except KeyError as error:
         raise CheckpointError(
             f"{source}: the key {error} is missing", mend="restore it, or save the policy again"
         ) from error
-    except (TypeError, AttributeError) as error:
+    except PlainDataError as error:
         raise CheckpointError(
             f"{source}: {error}", mend="correct the value, or save the policy again"
         ) from error
+    if data.get("normalization_mapping", NORMALIZATION) != NORMALIZATION:
+        raise CheckpointError(
+            f"{source}: normalization_mapping is {data['normalization_mapping']}",
+            mend=f"this policy type knows {NORMALIZATION}",
+        )
+    return FlowVLAConfig(**values)
 
 
-def _is_list(value: Any) -> bool:
-    return isinstance(value, list)
+def _contradictions(config: FlowVLAConfig) -> Iterator[tuple[str, str]]:
+    """What no network can be built from, and the mend."""
+    for name, value in _numbers(config):
+        if value <= 0:
+            yield f"'{name}' is {value}", "give a number above 0"
+    if not config.cameras:
+        yield "there is no camera", "add an observation.images.* feature"
+    if not set(config.optional_cameras) <= set(config.cameras):
+        yield "an optional camera is not a camera", "correct `optional_cameras`"
+    if not isinstance(config.vision.get("type"), str):
+        yield "vision.type is missing", "name a vision stem that `fastvla models list` shows"
+    if config.prefix.depth != config.expert.depth:
+        yield (
+            "prefix and expert differ in depth",
+            "each expert layer reads the prefix layer beside it: make the depths equal",
+        )
+    if config.text.width != config.prefix.width:
+        yield (
+            "text and prefix differ in width",
+            "the text encoder's tokens enter the prefix: make the widths equal",
+        )
+    if config.attention.heads % config.attention.kv_heads:
+        yield "attention.heads is not a multiple of attention.kv_heads", "change one of the two"
+    if not set(config.relative_joints) <= set(config.state_names):
+        yield (
+            "a relative action has no state of its name",
+            "add it to `relative_exclude_joints`",
+        )
+    if config.n_action_steps > config.chunk_size:
+        yield (
+            "n_action_steps is larger than chunk_size",
+            "execute at most the steps that one inference gives",
+        )
+
+
+def _numbers(part: Any, prefix: str = "") -> Iterator[tuple[str, float]]:
+    """Every number of the config by its dotted name; all of them are sizes, counts or periods."""
+    for item in dataclasses.fields(part):
+        value, name = getattr(part, item.name), f"{prefix}{item.name}"
+        if dataclasses.is_dataclass(value):
+            yield from _numbers(value, f"{name}.")
+        for number in value if isinstance(value, tuple) else (value,):
+            if type(number) in (int, float):
+                yield name, number

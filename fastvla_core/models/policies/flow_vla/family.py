@@ -8,7 +8,6 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-from fastvla_core.errors import CheckpointError
 from fastvla_core.models.policies.flow_vla.config import FlowVLAConfig, config_from_dict
 from fastvla_core.models.policies.flow_vla.model import FlowVLA
 from fastvla_core.models.policies.flow_vla.processor import FlowVLAProcessor
@@ -40,12 +39,6 @@ class FlowVLAFamily:
             CheckpointError: the tokenizer has more entries than the config's vocabulary.
         """
         instructions = InstructionTokenizer(tokenizer, max_length=config.tokenizer_max_length)
-        if instructions.vocab_size > config.vocab_size:
-            raise CheckpointError(
-                f"the tokenizer has {instructions.vocab_size} entries, the policy's vocabulary "
-                f"{config.vocab_size}",
-                mend="raise `vocab_size` in the config",
-            )
         return FlowVLAProcessor(config, statistics=statistics, tokenizer=instructions)
 
     @staticmethod

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fastvla_core.errors import ObservationError
+from fastvla_core.errors import CheckpointError, ObservationError
 from fastvla_core.kernels.preprocess import PreprocessSpec, preprocess
 from fastvla_core.models.policies.flow_vla.config import FlowVLAConfig
 from fastvla_core.models.statistics import Statistics
@@ -27,11 +27,19 @@ class FlowVLAProcessor:
         config: Names, sizes and which actions are relative.
         statistics: Of states and of (relative) action chunks.
         tokenizer: For the instruction.
+    Raises:
+        CheckpointError: the tokenizer has more entries than the config's vocabulary.
     """
 
     def __init__(
         self, config: FlowVLAConfig, *, statistics: Statistics, tokenizer: InstructionTokenizer
     ) -> None:
+        if tokenizer.vocab_size > config.vocab_size:
+            raise CheckpointError(
+                f"the tokenizer has {tokenizer.vocab_size} entries, the policy's vocabulary "
+                f"{config.vocab_size}",
+                mend="use the tokenizer that belongs to config.json, or raise its `vocab_size`",
+            )
         self.config = config
         self.statistics = statistics
         self.tokenizer = tokenizer
@@ -140,8 +148,9 @@ class FlowVLAProcessor:
 
 
 def _pixels(image: NDArray[np.uint8]) -> Tensor:
-    # A copy where the array is read-only, as decoded messages are: torch warns about those.
-    return torch.from_numpy(image if image.flags.writeable else image.copy())
+    # Torch warns about read-only arrays, as decoded messages are, and cannot run backwards.
+    usable = image.flags.writeable and min(image.strides) >= 0
+    return torch.from_numpy(image if usable else image.copy())
 
 
 def _moved(tensors: Mapping[str, Tensor], device: torch.device) -> dict[str, Tensor]:

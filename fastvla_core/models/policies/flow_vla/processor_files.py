@@ -20,6 +20,7 @@ from fastvla_core.models.policies.flow_vla.processor import FlowVLAProcessor
 from fastvla_core.models.statistics import EPS, MeanStd, Statistics
 from fastvla_core.models.tokenizer import load_tokenizer
 
+_COPY_AGAIN = "copy or download the checkpoint again, completely"
 _DEVICE = {
     "registry_name": "device_processor",
     "config": {"device": "cpu", "float_dtype": None},
@@ -64,12 +65,11 @@ def load_processor(folder: Path, config: FlowVLAConfig) -> FlowVLAProcessor:
     state = _statistic(before, "normalizer_processor", STATE_KEY, (len(config.state_names),))
     actions = (config.chunk_size, len(config.action_names))
     action = _statistic(after, "unnormalizer_processor", ACTION_KEY, actions)
-    tokenizer_step = _find_step(before, read_json(before), "tokenizer_processor")
-    name = tokenizer_step["config"].get("tokenizer_name", "tokenizer")
+    tokenizer_step = _find_step(before, "tokenizer_processor")
+    name = _text(before, tokenizer_step.get("config"), "tokenizer_name")
+    tokenizer = load_tokenizer(folder / name, max_length=config.tokenizer_max_length)
     return FlowVLAProcessor(
-        config,
-        statistics=Statistics(state=state, action=action),
-        tokenizer=load_tokenizer(folder / name, max_length=config.tokenizer_max_length),
+        config, statistics=Statistics(state=state, action=action), tokenizer=tokenizer
     )
 
 
@@ -107,24 +107,29 @@ def _step(registry_name: str, features: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _find_step(path: Path, data: Mapping[str, Any], registry_name: str) -> Mapping[str, Any]:
-    for step in data.get("steps", ()):
-        if step.get("registry_name") == registry_name:
+def _find_step(path: Path, registry_name: str) -> Mapping[str, Any]:
+    steps = read_json(path).get("steps")
+    for step in steps if isinstance(steps, list) else ():
+        if isinstance(step, Mapping) and step.get("registry_name") == registry_name:
             return step
-    raise CheckpointError(
-        f"{path}: there is no step '{registry_name}'",
-        mend="copy or download the checkpoint again, completely",
-    )
+    raise CheckpointError(f"{path}: there is no step '{registry_name}'", mend=_COPY_AGAIN)
+
+
+def _text(path: Path, data: Any, key: str) -> str:
+    value = data.get(key) if isinstance(data, Mapping) else None
+    if not isinstance(value, str) or not value:
+        raise CheckpointError(f"{path}: a step has no '{key}'", mend=_COPY_AGAIN)
+    return value
 
 
 def _statistic(path: Path, registry_name: str, key: str, shape: tuple[int, ...]) -> MeanStd:
-    step = _find_step(path, read_json(path), registry_name)
+    step = _find_step(path, registry_name)
     if not step.get("state_file"):
         raise CheckpointError(
             f"{path}: step '{registry_name}' names no state_file, so there are no statistics",
             mend="save the policy with its statistics",
         )
-    source = path.parent / step["state_file"]
+    source = path.parent / _text(path, step, "state_file")
     tensors = read_tensors(source)
     return MeanStd(
         _expect(tensors, f"{key}.mean", shape, source),
@@ -138,9 +143,12 @@ def _expect(tensors: Mapping[str, Tensor], key: str, shape: tuple[int, ...], pat
             f"{path}: the statistic '{key}' is missing; it holds {', '.join(sorted(tensors))}",
             mend="the statistics are of other features: use the files that belong to config.json",
         )
-    if tensors[key].shape not in (shape, shape[-1:]):
+    values = tensors[key].float()
+    if values.shape not in (shape, shape[-1:]):
         raise CheckpointError(
-            f"{path}: '{key}' is {tuple(tensors[key].shape)}, expected {shape}",
+            f"{path}: '{key}' is {tuple(values.shape)}, expected {shape}",
             mend="the statistics are of another robot: use the files that belong to config.json",
         )
-    return tensors[key].float()
+    if not bool(values.isfinite().all()):
+        raise CheckpointError(f"{path}: '{key}' holds NaN or infinity", mend=_COPY_AGAIN)
+    return values
