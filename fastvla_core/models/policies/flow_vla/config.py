@@ -187,9 +187,9 @@ def _contradictions(config: FlowVLAConfig) -> Iterator[tuple[str, str]]:
 def _numbers(part: Any, prefix: str = "") -> Iterator[tuple[str, float]]:
     """Every number of the config by its dotted name; all of them are sizes, counts or periods."""
     for item in dataclasses.fields(part):
-        value, name = getattr(part, item.name), f"{prefix}{item.name}"
+        value: Any = getattr(part, item.name)
+        name = f"{prefix}{item.name}"
         if dataclasses.is_dataclass(value):
             yield from _numbers(value, f"{name}.")
-        for number in value if isinstance(value, tuple) else (value,):
-            if type(number) in (int, float):
-                yield name, number
+        numbers: tuple[Any, ...] = value if isinstance(value, tuple) else (value,)
+        yield from ((name, number) for number in numbers if type(number) in (int, float))
