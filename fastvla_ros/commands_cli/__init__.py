@@ -1,0 +1,1 @@
+"""The sub-commands of `fastvla` that need ROS."""
