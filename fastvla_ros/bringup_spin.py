@@ -90,7 +90,8 @@ class SharedProcess:
         # rclpy's `shutdown` takes away what a spinning thread waits for, and leaves the pool's
         # callbacks running: end both first.
         self._stopping = True
-        self._executor.wake()
+        # Work for one `spin_once`: a mere `wake` leaves rclpy waiting where nothing is due.
+        self._executor.create_task(lambda: None)
         self._thread.join(timeout=5.0)
         pool = getattr(self._executor, "_executor", None)
         if pool is not None:

@@ -1,5 +1,8 @@
 """The running graph: namespaces, parameter files, cameras that say nothing."""
 
+import threading
+import time
+
 import pytest
 
 from fastvla_core.errors import FastVLAError
@@ -80,3 +83,15 @@ def test_simulated_time_can_go_faster_only_where_everybody_follows_it(tmp_path):
     robot = [spec for spec in describe(options) if spec.name == "sim_robot"]
     with pytest.raises(FastVLAError, match="time_scale is 2"), running(options, specs=robot):
         pass
+
+
+def test_a_process_whose_nodes_have_nothing_to_do_ends_at_once():
+    with SharedProcess() as process:
+        from rclpy.node import Node
+
+        node = Node("idle", use_global_arguments=False, start_parameter_services=False)
+        process.add(node)
+        time.sleep(0.3)
+        begin = time.monotonic()
+    assert time.monotonic() - begin < 3.0
+    assert "executor" not in {thread.name for thread in threading.enumerate()}
