@@ -1,19 +1,23 @@
 """`ros2 launch fastvla bringup.launch.py`: the nodes that `fastvla bringup` starts, too."""
 
-from dataclasses import fields
+from argparse import ArgumentTypeError
+from dataclasses import Field, fields
 
 from launch.actions import DeclareLaunchArgument, EmitEvent, OpaqueFunction
 from launch.events import Shutdown
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
+from fastvla_core.errors import FastVLAError
 from fastvla_ros.bringup_description import ARGUMENTS, BringupOptions, describe
+from fastvla_ros.commands_cli.bringup import check_options, truth
 from launch import LaunchContext, LaunchDescription
 
 
 def start_nodes(context: LaunchContext) -> list[Node]:
     """One process per node; when one of them ends, everything ends."""
     options = read_options(context)
+    check_options(options)
     return [
         Node(
             package="fastvla",
@@ -32,28 +36,34 @@ def start_nodes(context: LaunchContext) -> list[Node]:
 
 
 def read_options(context: LaunchContext) -> BringupOptions:
-    """The launch arguments in the types of `BringupOptions`."""
+    """The launch arguments in the types of `BringupOptions`.
+
+    Raises:
+        FastVLAError: a value is none of its type; names the argument.
+    """
     values = {}
     for field in fields(BringupOptions):
         text = LaunchConfiguration(field.name).perform(context)
-        if isinstance(field.default, bool):
-            values[field.name] = text.lower() in ("true", "1", "yes", "on")
-        else:
-            values[field.name] = type(field.default)(text)
+        read = truth if isinstance(field.default, bool) else type(field.default)
+        try:
+            values[field.name] = read(text)
+        except (ValueError, ArgumentTypeError) as error:
+            raise FastVLAError(
+                f"{field.name}:={text}: {error}", mend=f"for example {field.name}:={_text(field)}"
+            ) from error
     return BringupOptions(**values)
+
+
+def _text(field: Field) -> str:
+    """A default as one writes it on the command line."""
+    return str(field.default).lower() if isinstance(field.default, bool) else str(field.default)
 
 
 def generate_launch_description() -> LaunchDescription:
     """Declare the arguments, then start the nodes of the one description."""
-    defaults = {field.name: field.default for field in fields(BringupOptions)}
+    defaults = {field.name: _text(field) for field in fields(BringupOptions)}
     arguments = [
-        DeclareLaunchArgument(
-            name,
-            default_value=str(defaults[name]).lower()
-            if isinstance(defaults[name], bool)
-            else str(defaults[name]),
-            description=text,
-        )
+        DeclareLaunchArgument(name, default_value=defaults[name], description=text)
         for name, text in ARGUMENTS.items()
     ]
     return LaunchDescription([*arguments, OpaqueFunction(function=start_nodes)])

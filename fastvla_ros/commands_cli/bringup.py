@@ -15,6 +15,7 @@ HELP = (
     "`ros2 launch fastvla bringup.launch.py` would. Runs until Ctrl-C or SIGTERM; when a node "
     "ends, everything is stopped and the exit status is 1."
 )
+_LOG_LEVELS = ("debug", "info", "warn", "error", "fatal")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(
             f"--{field.name.replace('_', '-')}",
             default=field.default,
-            type=_truth if isinstance(field.default, bool) else type(field.default),
+            type=truth if isinstance(field.default, bool) else type(field.default),
             metavar="true|false" if isinstance(field.default, bool) else field.name.upper(),
             help=f"{ARGUMENTS[field.name]} (default: {_shown(field.default)})",
         )
@@ -53,7 +54,7 @@ def check_options(options: BringupOptions) -> None:
     """Refuse what can be seen to be wrong before any node is started.
 
     Raises:
-        FastVLAError: the contract, the checkpoint or the quantisation is not usable.
+        FastVLAError: the contract, the checkpoint, the quantisation or the log level is not usable.
     """
     from fastvla_core.errors import FastVLAError
     from fastvla_core.models.hub import find_checkpoint
@@ -64,10 +65,15 @@ def check_options(options: BringupOptions) -> None:
         raise FastVLAError(
             f"quantization is '{options.quantization}'", mend="one of nf4, int8, none"
         )
+    if options.log_level.lower() not in _LOG_LEVELS:
+        raise FastVLAError(
+            f"log_level is '{options.log_level}'", mend=f"one of {', '.join(_LOG_LEVELS)}"
+        )
     find_checkpoint(options.checkpoint)
 
 
-def _truth(text: str) -> bool:
+def truth(text: str) -> bool:
+    """Read true or false as people write it."""
     if text.lower() in ("true", "1", "yes", "on"):
         return True
     if text.lower() in ("false", "0", "no", "off"):
