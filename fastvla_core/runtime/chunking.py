@@ -54,6 +54,7 @@ class ChunkExecutor:
         self, contract: RobotContract, *, blend_s: float = 0.1, speed_scale: float = 1.0
     ) -> None:
         self._names = contract.action_names
+        self._gripper = contract.gripper
         self._blend_ns = round(blend_s * 1e9)
         self._speed_scale = speed_scale
         self._plan: _Plan | None = None
@@ -93,7 +94,16 @@ class ChunkExecutor:
             self._next = None
         if self._plan is None or len(self._plan.times_s) == 1:
             return None
-        return self._at(self._plan, now_ns)
+        return self._saturated(self._at(self._plan, now_ns))
+
+    def _saturated(self, setpoint: Setpoint) -> Setpoint:
+        # A gripper closed further than closed is closed: a regressed target straddles its ends,
+        # and the guard would count every one of those as a limited command.
+        if self._gripper is None:
+            return setpoint
+        positions = setpoint.positions.copy()
+        positions[-1] = np.clip(positions[-1], self._gripper.lower, self._gripper.upper)
+        return Setpoint(positions=positions, velocities=setpoint.velocities)
 
     def exhausted(self, now_ns: int) -> bool:
         """Whether the last target has been reached, so that the setpoint stands still."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -12,7 +14,12 @@ from fastvla_core.robot.contract_file import load_contract
 from fastvla_core.runtime.chunking import ChunkExecutor
 from fastvla_core.types import ActionChunk
 
-CONTRACT = load_contract("tabletop")
+TABLETOP = load_contract("tabletop")
+assert TABLETOP.gripper is not None
+# A gripper that opens as far as a joint turns, so that one sequence of rows fits every column.
+CONTRACT = dataclasses.replace(
+    TABLETOP, gripper=dataclasses.replace(TABLETOP.gripper, lower=-10.0, upper=10.0)
+)
 NAMES = CONTRACT.action_names
 A = len(NAMES)
 MS = 1_000_000
@@ -184,3 +191,12 @@ def test_steps_left_counts_down():
     at(executor, 0)
     left = [executor.steps_left(T0 + ms * MS) for ms in (0, 99, 100, 250, 300, 999)]
     assert left == [3, 3, 2, 1, 0, 0]
+
+
+def test_a_gripper_beyond_its_ends_is_at_its_end_and_the_joints_are_left_alone():
+    executor = ChunkExecutor(TABLETOP)
+    executor.submit(chunk([-0.5, -0.5]))
+    np.testing.assert_allclose(at(executor, 200), [*[-0.5] * (A - 1), 0.0])
+    executor.reset()
+    executor.submit(chunk([0.5, 0.5]))
+    np.testing.assert_allclose(at(executor, 200), [*[0.5] * (A - 1), 0.042])
