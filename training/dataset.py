@@ -6,11 +6,13 @@ Shape suffixes: b batch, c camera, t chunk step, a action, s state.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from queue import Empty, Full, Queue
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -19,6 +21,8 @@ from torch import Tensor
 
 from fastvla_core.errors import DatasetError
 from training.cache import Cache
+
+Reword: TypeAlias = Callable[[str, np.random.Generator], str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,12 +121,19 @@ def _resident(images: dict[str, NDArray[np.uint8]]) -> dict[str, NDArray[np.uint
 
 
 def training_batch(
-    dataset: StepDataset, *, seed: int, step: int, batch_size: int, camera_dropout: float
+    dataset: StepDataset,
+    *,
+    seed: int,
+    step: int,
+    batch_size: int,
+    camera_dropout: float,
+    reword: Reword | None = None,
 ) -> Batch:
     """The batch of one training step: a function of (seed, step) alone.
 
     Args:
         camera_dropout: Chance per sample that one of its cameras is hidden; never all of them.
+        reword: Gives an instruction other words.
     """
     random = np.random.default_rng([seed, step])
     frames = random.choice(dataset.training_frames, batch_size)
@@ -131,7 +142,10 @@ def training_batch(
     if cameras > 1:
         hit = random.random(batch_size) < camera_dropout
         dropped[np.flatnonzero(hit), random.integers(cameras, size=int(hit.sum()))] = True
-    return dataset.batch(frames, dropped=dropped)
+    batch = dataset.batch(frames, dropped=dropped)
+    if reword is None:
+        return batch
+    return dataclasses.replace(batch, tasks=[reword(task, random) for task in batch.tasks])
 
 
 def prefetch(
@@ -141,6 +155,7 @@ def prefetch(
     steps: range,
     batch_size: int,
     camera_dropout: float,
+    reword: Reword | None = None,
     depth: int = 4,
 ) -> Generator[Batch, None, None]:
     """Batches of `steps` in order, gathered ahead by one thread; errors surface here."""
@@ -165,6 +180,7 @@ def prefetch(
                         step=step,
                         batch_size=batch_size,
                         camera_dropout=camera_dropout,
+                        reword=reword,
                     )
                 )
         except BaseException as error:

@@ -18,6 +18,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from fastvla_core.errors import DatasetError
 from fastvla_core.policy import FastVLA
+from fastvla_core.sim.instructions import reword
 from training.dataset import Batch, StepDataset, prefetch
 from training.recipe import TrainConfig
 from training.trainer_state import LossPoint, load_state, newest_state, save_state
@@ -118,6 +119,7 @@ class Trainer:
             steps=steps,
             batch_size=self._config.batch_size,
             camera_dropout=self._config.camera_dropout,
+            reword=reword if self._config.reword else None,
         )
 
     def _step(self, step: int, batch: Batch) -> float:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from fastvla_core.errors import DatasetError
+from fastvla_core.errors import CheckpointError, DatasetError, ObservationError
 from fastvla_core.models.statistics import Statistics, identity_statistics, mean_std
 from fastvla_core.models.tokenizer import train_tokenizer
 from fastvla_core.policy import FastVLA, policy_config
@@ -62,10 +62,13 @@ def run_recipe(
         instruction: Stands in for one that a bag lacks.
 
     Raises:
-        DatasetError: there is nothing to train on.
+        DatasetError: there is nothing to train on, or it is cut at another rate than the policy's.
+        CheckpointError: the policy to start from cannot be loaded or cannot be trained.
         ContractError: policy and recordings are of different robots.
     """
     contract = load_contract(recipe.contract)
+    # What does not fit must show before hours of recordings are read.
+    start = _new_config(recipe, contract) if recipe.new else _pretrained(recipe, contract)
     out.mkdir(parents=True, exist_ok=True)
     if threads:
         torch.set_num_threads(threads)
@@ -87,10 +90,9 @@ def run_recipe(
             )
         bags = [record(out / "bags", episodes=shown.episodes, seed=shown.seed, policy=None)]
     cache = read(bags, out / "cache")
-    if recipe.new:
-        policy = _new_policy(recipe, contract=contract, cache=cache)
-    else:
-        policy = FastVLA.from_pretrained(recipe.policy, contract=contract)
+    policy = start
+    if not isinstance(policy, FastVLA):
+        policy = _new_policy(start, contract=contract, cache=cache, training=recipe.training)
     result = _train(policy, cache, config=recipe.training, out=out)
     if recipe.corrections is None:
         return result
@@ -100,7 +102,10 @@ def run_recipe(
     )
     cache = read([*bags, corrected], second / "cache")
     config = dataclasses.replace(
-        recipe.training, steps=again.steps, learning_rate=again.learning_rate
+        recipe.training,
+        steps=again.steps,
+        learning_rate=again.learning_rate,
+        camera_dropout=again.camera_dropout,
     )
     policy = FastVLA.from_pretrained(result.policy, contract=contract)
     return _train(policy, cache, config=config, out=second)
@@ -130,11 +135,14 @@ def _record(
 
 def _read_bags(bags: Sequence[Path], out: Path, **options: Any) -> Cache:
     with CountBar("bags read") as bar:
-        build_cache(bags, out, progress=bar, **options)
+        manifest = build_cache(bags, out, progress=bar, **options)
+    for line in manifest.remarks:
+        print(line, file=sys.stderr)
     return open_cache(out)
 
 
 def _train(policy: FastVLA, cache: Cache, *, config: TrainConfig, out: Path) -> RunResult:
+    _check_instructions(policy, cache)
     dataset = StepDataset(
         cache,
         cameras=policy.config.cameras,
@@ -147,13 +155,44 @@ def _train(policy: FastVLA, cache: Cache, *, config: TrainConfig, out: Path) -> 
     return RunResult(policy=folder, curve=out / "loss.csv", steps=config.steps, frames=len(dataset))
 
 
-def _new_policy(recipe: Recipe, *, contract: RobotContract, cache: Cache) -> FastVLA:
+def _check_instructions(policy: FastVLA, cache: Cache) -> None:
+    """An instruction that the policy cannot read would end the run when it is first drawn."""
+    for text in cache.instructions:
+        try:
+            policy.processor.encode([text])
+        except ObservationError as error:
+            source = next((e.source for e in cache.manifest.entries if e.instruction == text), "")
+            raise DatasetError(f"{source}: {error.message}", mend=error.mend) from error
+
+
+def _pretrained(recipe: Recipe, contract: RobotContract) -> FastVLA:
+    policy = FastVLA.from_pretrained(recipe.policy, contract=contract)
+    if policy.quantization is not None:
+        raise CheckpointError(
+            f"{recipe.policy} is quantised ({policy.quantization}): packed weights do not learn",
+            mend="start from the checkpoint at full precision, and quantise the result",
+        )
+    if abs(policy.config.action_dt_s * recipe.rate_hz - 1.0) > 1e-6:
+        raise DatasetError(
+            f"recipe '{recipe.name}' cuts recordings at {recipe.rate_hz:g} Hz, {recipe.policy} "
+            f"acts at {1.0 / policy.config.action_dt_s:g} Hz",
+            mend=f"set `rate_hz: {1.0 / policy.config.action_dt_s:g}` in the recipe",
+        )
+    return policy
+
+
+def _new_config(recipe: Recipe, contract: RobotContract) -> Any:
     cameras = tuple(c.name for c in contract.policy_cameras)
     # Camera dropout teaches the policy to do without any one of its cameras.
     others = {"optional_cameras": cameras} if recipe.training.camera_dropout > 0 else {}
-    config = policy_config(
+    return policy_config(
         recipe.policy, contract=contract, action_dt_s=1.0 / recipe.rate_hz, **others
     )
+
+
+def _new_policy(
+    config: Any, *, contract: RobotContract, cache: Cache, training: TrainConfig
+) -> FastVLA:
     tokenizer = train_tokenizer(cache.instructions, vocab_size=config.vocab_size)
     neutral = identity_statistics(
         state=len(config.state_names), steps=config.chunk_size, action=len(config.action_names)
@@ -161,9 +200,9 @@ def _new_policy(recipe: Recipe, *, contract: RobotContract, cache: Cache) -> Fas
     draft = FastVLA.from_config(config, statistics=neutral, tokenizer=tokenizer)
     dataset = StepDataset(
         cache,
-        cameras=cameras,
+        cameras=config.cameras,
         chunk_size=config.chunk_size,
-        validation=recipe.training.validation,
+        validation=training.validation,
     )
     state, targets = dataset.training_targets()
     floor = torch.full((len(contract.action_names),), JOINT_STD_FLOOR)
@@ -174,7 +213,7 @@ def _new_policy(recipe: Recipe, *, contract: RobotContract, cache: Cache) -> Fas
         action=mean_std(draft.processor.relative(targets, state), floor=floor),
     )
     return FastVLA.from_config(
-        config, statistics=statistics, tokenizer=tokenizer, seed=recipe.training.seed
+        config, statistics=statistics, tokenizer=tokenizer, seed=training.seed
     )
 
 

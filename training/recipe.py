@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
-import types
-import typing
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import yaml
 
-from fastvla_core.errors import DatasetError
+from fastvla_core.errors import DatasetError, FastVLAError
+from fastvla_core.plain_data import PlainDataError, fill
 from fastvla_core.resources import share_path
+
+# Smallest and largest value of the numbers of a training run; what is not named is at least 0.
+_RANGES: dict[str, tuple[float, float]] = {
+    "steps": (1, math.inf),
+    "batch_size": (1, math.inf),
+    "checkpoint_every": (1, math.inf),
+    "beta1": (0, 0.99999),
+    "beta2": (0, 0.99999),
+    "ema_decay": (0, 0.999999),
+    "camera_dropout": (0, 1),
+    "validation": (0, 0.9),
+    "seed": (0, 2**31),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,13 +49,14 @@ class Corrections:
     Attributes:
         episodes: Episodes per task kind.
         steps: Further training steps, on all recordings.
-        learning_rate: Of those steps.
+        learning_rate, camera_dropout: Of those steps.
     """
 
     episodes: Mapping[str, int]
     seed: int
     steps: int
     learning_rate: float = 3e-4
+    camera_dropout: float = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +66,12 @@ class TrainConfig:
     Attributes:
         ema_decay: Decay of the averaged weights that are saved; 0 saves the raw ones.
         camera_dropout: Chance per sample that one camera is hidden.
+        reword: Draw another of the simulator's training sentences for every sample; for recordings
+            of its tasks only, other sentences stay as they are.
         precision: bf16 runs the network in autocast; the weights stay fp32.
+
+    Raises:
+        DatasetError: a number is out of its range.
     """
 
     steps: int
@@ -66,10 +85,21 @@ class TrainConfig:
     gradient_clip: float = 1.0
     ema_decay: float = 0.999
     camera_dropout: float = 0.1
+    reword: bool = False
     precision: Literal["fp32", "bf16"] = "bf16"
     seed: int = 0
     validation: float = 0.02
     checkpoint_every: int = 1000
+
+    def __post_init__(self) -> None:
+        for item in dataclasses.fields(self):
+            value = getattr(self, item.name)
+            low, high = _RANGES.get(item.name, (0, math.inf))
+            if not isinstance(value, str) and not low <= value <= high:
+                raise DatasetError(
+                    f"training.{item.name} is {value}",
+                    mend=f"give at least {low}" + (f" and at most {high}" if high < 1e9 else ""),
+                )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +109,10 @@ class Recipe:
     Attributes:
         policy: A checkpoint or shipped name to start from, or a preset of `models` for a new one.
         new: Whether `policy` names a preset whose weights are drawn anew.
+        rate_hz: Steps per second that recordings are cut into; the policy acts at that rate.
+
+    Raises:
+        DatasetError: the rate is out of its range.
     """
 
     name: str
@@ -90,46 +124,33 @@ class Recipe:
     demonstrations: Demonstrations = field(default_factory=Demonstrations)
     corrections: Corrections | None = None
 
+    def __post_init__(self) -> None:
+        if not 0 < self.rate_hz <= 1000:
+            raise DatasetError(f"rate_hz is {self.rate_hz}", mend="give more than 0, at most 1000")
+
 
 def load_recipe(path_or_name: str) -> Recipe:
     """Load FILE.yaml, or a shipped recipe by name.
 
     Raises:
-        DatasetError: the file is missing, or has an unknown key or a value of the wrong type.
+        DatasetError: the file is missing, or has an unknown key or a value that cannot be.
     """
     path = Path(path_or_name)
-    if not path.suffix:
-        path = share_path(f"config/recipes/{path_or_name}.yaml")
+    if not path.suffix and not path.is_file():
+        try:
+            path = share_path(f"config/recipes/{path_or_name}.yaml")
+        except FastVLAError as error:
+            raise DatasetError(
+                f"there is no shipped recipe '{path_or_name}'",
+                mend="give the path of a .yaml file, or a name from config/recipes",
+            ) from error
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        raise DatasetError(f"{path}: cannot be read: {error}") from error
-    return _build(Recipe, data, str(path))
-
-
-def _build(kind: Any, data: Any, where: str) -> Any:
-    if not isinstance(data, Mapping):
-        raise DatasetError(f"{where}: expected keys and values, got {data!r}")
-    hints = typing.get_type_hints(kind)
-    unknown = sorted(set(data) - set(hints))
-    if unknown:
-        raise DatasetError(
-            f"{where}: '{unknown[0]}' is not a known key", mend=f"known: {', '.join(hints)}"
-        )
-    values = {name: _value(hints[name], value, where, name) for name, value in data.items()}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise DatasetError(f"{path}: cannot be read: {error}", mend="check the file") from error
     try:
-        return kind(**values)
-    except TypeError as error:
-        raise DatasetError(f"{where}: {error}") from error
-
-
-def _value(hint: Any, value: Any, where: str, name: str) -> Any:
-    if isinstance(hint, types.UnionType) and value is not None:
-        hint = next(h for h in typing.get_args(hint) if h is not type(None))
-    if dataclasses.is_dataclass(hint):
-        return _build(hint, value, f"{where}: {name}")
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if hint in (int, float, str, bool) and type(value) is not hint:
-        raise DatasetError(f"{where}: '{name}' is {value!r}, expected {hint.__name__}")
-    return value
+        return fill(Recipe, data)
+    except PlainDataError as error:
+        raise DatasetError(f"{path}: {error}", mend="compare it with config/recipes") from error
+    except DatasetError as error:
+        raise DatasetError(f"{path}: {error.message}", mend=error.mend) from error

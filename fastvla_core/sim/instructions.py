@@ -14,6 +14,7 @@ __all__ = [
     "canonical",
     "instruction",
     "parse_instruction",
+    "reword",
 ]
 
 TRAINING_TEMPLATES: dict[TaskKind, tuple[str, ...]] = {
@@ -64,6 +65,10 @@ TRAINING_TEMPLATES: dict[TaskKind, tuple[str, ...]] = {
         "take the {target} box and stack it on the {reference} block",
         "move the {target} cube onto the {reference} cube",
         "on the {reference} block put the {target} box",
+        "on top of the {reference} cube place the {target} block",
+        "onto the {reference} box stack the {target} cube",
+        "on the {reference} cube set the {target} block",
+        "on top of the {reference} block stack the {target} box",
     ),
     "push": (
         "push the {target} cube aside",
@@ -129,6 +134,12 @@ def instruction(task: Task, rng: np.random.Generator, *, held_out: bool = False)
     templates = (HELD_OUT_TEMPLATES if held_out else TRAINING_TEMPLATES)[task.kind]
     template = templates[int(rng.integers(len(templates)))]
     return template.format(target=task.target, reference=task.reference)
+
+
+def reword(text: str, rng: np.random.Generator) -> str:
+    """Another training sentence for the same task; a text that names no task stays as it is."""
+    task = parse_instruction(text)
+    return text if task is None else instruction(task, rng)
 
 
 def parse_instruction(text: str) -> Task | None:

@@ -156,3 +156,18 @@ def test_learning_rate_warms_up_and_ends_low():
     assert learning_rate(0, config=config) == pytest.approx(0.1)
     assert learning_rate(10, config=config) == pytest.approx(1.0)
     assert learning_rate(100, config=config) == pytest.approx(0.1)
+
+
+def test_rewording_changes_the_sentence_and_never_the_task():
+    from fastvla_core.sim.instructions import HELD_OUT_TEMPLATES, parse_instruction, reword
+
+    dataset = dataset_for(small_policy())
+    batch = training_batch(
+        dataset, seed=0, step=0, batch_size=64, camera_dropout=0.0, reword=reword
+    )
+    parsed = [parse_instruction(text) for text in batch.tasks]
+    assert {(task.kind, task.target) for task in parsed if task} == {("pick", "red")}
+    assert len(set(batch.tasks)) > 5
+    held_out = {t.format(target="red", reference=None) for t in HELD_OUT_TEMPLATES["pick"]}
+    assert not held_out & set(batch.tasks)
+    assert reword("open the drawer", np.random.default_rng(0)) == "open the drawer"
