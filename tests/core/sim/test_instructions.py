@@ -25,7 +25,7 @@ def test_every_wording_is_understood(kind: TaskKind) -> None:
 @pytest.mark.parametrize("kind", TASKS)
 def test_held_out_wordings_are_new_but_use_known_words(kind: TaskKind) -> None:
     training, held_out = TRAINING_TEMPLATES[kind], HELD_OUT_TEMPLATES[kind]
-    assert 8 <= len(training) <= 12
+    assert len(training) >= 8
     assert 4 <= len(held_out) <= 5
     assert not set(training) & set(held_out)
     known = {word for template in training for word in template.split()}
