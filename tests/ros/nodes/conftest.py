@@ -27,6 +27,10 @@ def domain_id(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
 @pytest.fixture
 def system(domain_id: int) -> Iterator[System]:
     with SharedProcess(domain_id=domain_id) as process:
+        from rclpy.logging import LoggingSeverity, set_logger_level
+
+        # An earlier test's `--log-level` stays with rclpy, which has one level per process.
+        set_logger_level("", LoggingSeverity.INFO)
         yield System(process)
     assert process.failure is None
 
