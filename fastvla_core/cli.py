@@ -86,6 +86,20 @@ def _run(module: CommandModule, args: argparse.Namespace) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_FAILED
+    # A path that cannot be written, a full disk: the user's matter, wherever it shows.
+    except OSError as error:
+        if args.debug:
+            raise
+        print(f"fastvla {args.command}: {_explain(error)}", file=sys.stderr)
+        return EXIT_FAILED
+
+
+def _explain(error: OSError) -> FastVLAError:
+    place = f"{error.filename}: " if error.filename else ""
+    return FastVLAError(
+        f"{place}{error.strerror or error}",
+        mend="check path, permissions and free space; `fastvla --debug ...` shows where",
+    )
 
 
 if __name__ == "__main__":

@@ -32,11 +32,12 @@ def fill(kind: Any, data: Any, *, where: str = "") -> Any:
         if key not in fields:
             known = ", ".join(sorted(fields))
             raise PlainDataError(_join(where, key), f"is not a known key; known here: {known}")
-    for name, item in fields.items():
-        if name not in data and _is_required(item):
-            raise PlainDataError(where, f"misses the key '{name}'")
     hints = typing.get_type_hints(kind)
-    return kind(**{k: convert(v, hints[k], where=_join(where, k)) for k, v in data.items()})
+    values = {k: convert(v, hints[k], where=_join(where, k)) for k, v in data.items()}
+    for name, item in fields.items():
+        if name not in values and _is_required(item):
+            raise PlainDataError(where, f"misses the key '{name}'")
+    return kind(**values)
 
 
 def convert(value: Any, hint: Any, *, where: str) -> Any:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import multiprocessing
 import os
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from training.bags.episodes import EpisodeSteps, episode_steps
 from training.bags.reader import is_bag, open_bag
 from training.cache_files import FORMAT, CacheEntry, CacheManifest
 from training.cache_store import CacheStore, source_entry
-from training.workers import follow_parent
+from training.workers import worker_pool
 
 SUCCESS_ONLY = ("success",)
 
@@ -79,8 +78,12 @@ def build_cache(
         instruction: Replaces the recorded one.
 
     Raises:
-        DatasetError: no bag gives a usable step.
+        DatasetError: the rate or the instruction cannot be, or no bag gives a usable step.
     """
+    if not 0 < rate_hz <= 1000:
+        raise DatasetError(f"{rate_hz} steps per second", mend="give more than 0, at most 1000")
+    if instruction is not None and not instruction.strip():
+        raise DatasetError("the instruction is empty", mend="say what the task was")
     sources = find_bags(bag_dirs)
     workers = workers or len(os.sched_getaffinity(0))
     chosen = tuple(sorted(outcomes)) if outcomes is not None else None
@@ -115,10 +118,7 @@ def _convert(jobs: list[_Job], *, workers: int) -> Iterator[tuple[CacheEntry, Ep
     if workers == 1 or len(jobs) < 2 * workers:
         yield from map(_convert_one, jobs)
         return
-    pool = ProcessPoolExecutor(
-        workers, mp_context=multiprocessing.get_context("spawn"), initializer=follow_parent
-    )
-    try:
+    with worker_pool(workers) as pool:
         waiting: deque[Future[tuple[CacheEntry, EpisodeSteps | None]]] = deque()
         for job in jobs:
             waiting.append(pool.submit(_convert_one, job))
@@ -126,8 +126,6 @@ def _convert(jobs: list[_Job], *, workers: int) -> Iterator[tuple[CacheEntry, Ep
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _convert_one(job: _Job) -> tuple[CacheEntry, EpisodeSteps | None]:
@@ -135,7 +133,7 @@ def _convert_one(job: _Job) -> tuple[CacheEntry, EpisodeSteps | None]:
     try:
         with open_bag(job.source) as bag:
             if job.outcomes is not None and bag.outcome not in job.outcomes:
-                reason = f"its outcome is '{bag.outcome or 'not recorded'}'"
+                reason = f"its outcome is '{bag.outcome or 'not recorded'}'; --outcome any takes it"
                 return dataclasses.replace(entry, outcome=bag.outcome, skipped=reason), None
             steps = episode_steps(
                 bag, contract=job.contract, rate_hz=job.rate_hz, instruction=job.instruction
@@ -152,5 +150,6 @@ def _convert_one(job: _Job) -> tuple[CacheEntry, EpisodeSteps | None]:
         outcome=steps.outcome,
         dropped=dict(steps.dropped),
         bad_messages=dict(steps.bad_messages),
+        lost=tuple(problem.message for problem in bag.problems if problem.loses_data),
     )
     return entry, steps

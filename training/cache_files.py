@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -54,7 +55,11 @@ def columns(contract: RobotContract) -> dict[str, Column]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CacheEntry:
-    """One source bag: what it gave, or why nothing (`skipped`); `failed` if not by choice."""
+    """One source bag: what it gave, or why nothing (`skipped`); `failed` if not by choice.
+
+    Attributes:
+        lost: What was damaged in it, where the rest was used.
+    """
 
     source: str
     size: int
@@ -67,6 +72,11 @@ class CacheEntry:
     bad_messages: Mapping[str, int] | None = None
     skipped: str = ""
     failed: bool = False
+    lost: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        # JSON knows no tuples.
+        object.__setattr__(self, "lost", tuple(self.lost))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +98,28 @@ class CacheManifest:
     def skipped(self) -> tuple[CacheEntry, ...]:
         """Bags that gave nothing, with the reason."""
         return tuple(entry for entry in self.entries if entry.skipped)
+
+    @property
+    def remarks(self) -> list[str]:
+        """For people: what was not used of the recordings, and why; equal reasons once."""
+        places: dict[str, list[str]] = {}
+        for entry in self.entries:
+            for reason in filter(None, (entry.skipped, *entry.lost)):
+                kind = "skipped" if entry.skipped else "a part is lost"
+                text = reason.replace(f"{entry.source}: ", "")
+                places.setdefault(f"{kind}: {text}", []).append(entry.source)
+        most = sorted(places.items(), key=lambda item: -len(item[1]))
+        return [
+            f"{found[0]}{f' and {len(found) - 1} more' if found[1:] else ''}: {reason}"
+            for reason, found in most[:20]
+        ]
+
+    @property
+    def digest(self) -> str:
+        """Stands for the steps: equal for equal recordings, cut in the same way."""
+        used = [(e.sha256, e.frames, e.instruction) for e in self.entries if e.frames]
+        text = json.dumps([self.contract.hash(), self.rate_hz, self.frames, used])
+        return hashlib.sha256(text.encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import os
 import threading
 from collections.abc import Callable, Generator
@@ -63,8 +64,8 @@ class StepDataset:
                 f"the data holds no camera '{missing[0]}' (it has {', '.join(cache.images)})",
                 mend="record that camera, or choose a policy for these cameras",
             )
-        self._cache, self._cameras, self._chunk_size = cache, cameras, chunk_size
-        self._images = _resident({name: cache.images[name] for name in cameras})
+        self.cameras = cameras
+        self._cache, self._chunk_size = cache, chunk_size
         starts, at = np.unique(cache.episode_start, return_inverse=True)
         held_out = np.random.default_rng(0).permutation(len(starts))
         held_out = held_out[: int(len(starts) * validation)]
@@ -77,19 +78,28 @@ class StepDataset:
     def __len__(self) -> int:
         return len(self.training_frames)
 
+    @property
+    def digest(self) -> str:
+        """Stands for the content: equal for equal recordings, cut in the same way."""
+        return self._cache.manifest.digest
+
+    @functools.cached_property
+    def _images(self) -> dict[str, NDArray[np.uint8]]:
+        # Statistics need none: gigabytes are read when the first batch asks for them.
+        return _resident({name: self._cache.images[name] for name in self.cameras})
+
     def batch(
         self, frames: NDArray[np.int64], *, dropped: NDArray[np.bool_] | None = None
     ) -> Batch:
-        """Gather frames [B]; `dropped` [B, cameras] hides cameras on top of missing ones."""
+        """Gather frames [B]; `dropped` [B, cameras] hides cameras, but never the last one."""
         cache = self._cache
-        columns = [cache.cameras.index(name) for name in self._cameras]
+        columns = [cache.cameras.index(name) for name in self.cameras]
         mask = np.asarray(cache.present[frames])[:, columns].copy()
         if dropped is not None:
-            mask &= ~dropped
+            left = mask & ~dropped
+            mask = np.where(left.any(1, keepdims=True), left, mask)
         return Batch(
-            images={
-                n: torch.from_numpy(np.asarray(self._images[n][frames])) for n in self._cameras
-            },
+            images={n: torch.from_numpy(np.asarray(self._images[n][frames])) for n in self.cameras},
             image_mask=torch.from_numpy(mask),
             state=torch.from_numpy(np.asarray(cache.state[frames])),
             actions=torch.from_numpy(np.asarray(cache.label[self._chunk_rows(frames)])),
@@ -137,7 +147,7 @@ def training_batch(
     """
     random = np.random.default_rng([seed, step])
     frames = random.choice(dataset.training_frames, batch_size)
-    cameras = len(dataset._cameras)
+    cameras = len(dataset.cameras)
     dropped = np.zeros((batch_size, cameras), bool)
     if cameras > 1:
         hit = random.random(batch_size) < camera_dropout

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
 
 import numpy as np
 
-from fastvla_core.errors import SimError
+from fastvla_core.errors import ObservationError, SimError
 from fastvla_core.policy import FastVLA, Quantization
 from fastvla_core.sim.instructions import instruction
 from fastvla_core.sim.monitor import Outcome
@@ -18,8 +16,7 @@ from fastvla_core.sim.rollout import EpisodeResult, rollout_many
 from fastvla_core.sim.tasks import Task, TaskKind, sample_task
 from fastvla_core.types import ActionChunk, Observation
 from training.statistics import wilson_interval
-
-FIRST_UNSEEN_SEED = 10_000_000
+from training.workers import worker_pool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,17 +71,20 @@ def evaluate(config: EvaluationConfig) -> EvaluationResult:
     Raises:
         CheckpointError: the policy cannot be loaded.
         SimError: there are no seeds, or the simulator cannot start.
+        ObservationError: a camera that is to be masked is not the policy's, or none is left.
     """
     first, last = config.seeds
-    if last <= first:
-        raise SimError(f"seeds {first}:{last} are empty", mend="give FIRST:LAST with FIRST < LAST")
+    if not 0 <= first < last:
+        raise SimError(
+            f"seeds {first}:{last} name no scene", mend="give FIRST:LAST with 0 <= FIRST < LAST"
+        )
     seeds = list(range(first, last))
     started = time.perf_counter()
     if config.workers <= 1:
         results = _run_seeds(config, seeds)
     else:
         parts = [seeds[i :: config.workers] for i in range(config.workers)]
-        with ProcessPoolExecutor(config.workers, mp_context=get_context("spawn")) as pool:
+        with worker_pool(config.workers) as pool:
             jobs = [pool.submit(_run_seeds, config, part) for part in parts if part]
             results = [result for job in jobs for result in job.result()]
     results.sort(key=lambda pair: pair[0])
@@ -115,6 +115,12 @@ def _run_seeds(config: EvaluationConfig, seeds: list[int]) -> list[tuple[int, Ep
 
     torch.set_num_threads(1)
     policy = FastVLA.from_pretrained(config.policy, quantization=config.quantization)
+    for camera in config.masked_cameras:
+        if camera not in policy.config.cameras:
+            raise ObservationError(
+                f"the policy has no camera '{camera}' to mask",
+                mend=f"one of {', '.join(policy.config.cameras)}",
+            )
     episodes = [(evaluation_task(config.task, s, paraphrase=config.paraphrase), s) for s in seeds]
     results = rollout_many(
         _masked(policy.infer_batch, config.masked_cameras),

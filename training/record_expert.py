@@ -5,13 +5,12 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import multiprocessing
+import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 
@@ -21,11 +20,10 @@ from fastvla_core.sim.demonstrations import TICK_S, Demonstration, record_demons
 from fastvla_core.sim.instructions import instruction
 from fastvla_core.sim.rollout import PolicyFn
 from fastvla_core.sim.sim import TabletopSim
-from fastvla_core.sim.tasks import TASKS, Task, TaskKind, sample_task
+from fastvla_core.sim.tasks import FIRST_EVALUATION_SEED, TASKS, Task, TaskKind, sample_task
 from training.bags.writer import EXPERT_TOPIC, PARTIAL_SUFFIX, EpisodeWriter
-from training.workers import follow_parent
+from training.workers import worker_pool
 
-FIRST_EVALUATION_SEED = 10_000_000
 SETTINGS_FILE = "recording.json"
 
 _SEEDS_PER_TASK = 1_000_000
@@ -180,14 +178,21 @@ def _check(episodes: Mapping[str, int], seed: int) -> None:
 def _keep_settings(out: Path, settings: dict[str, object]) -> None:
     file = out / SETTINGS_FILE
     if file.is_file():
-        if json.loads(file.read_text(encoding="utf-8")) != settings:
+        try:
+            found = json.loads(file.read_text(encoding="utf-8"))
+        except ValueError:
+            found = None
+        if found != settings:
             raise DatasetError(
-                f"{out}: holds recordings made with another seed, noise or contract",
+                f"{out}: holds recordings made with another seed, noise, contract or policy",
                 mend="give another folder, or delete this one",
             )
         return
     out.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(settings) + "\n", encoding="utf-8")
+    # A half-written file would refuse every later run.
+    partial = file.with_suffix(".partial")
+    partial.write_text(json.dumps(settings) + "\n", encoding="utf-8")
+    os.replace(partial, file)
 
 
 def _slots(out: Path, episodes: Mapping[str, int], *, seed: int, noise: bool) -> Iterator[_Slot]:
@@ -206,26 +211,35 @@ def _run(
 ) -> Iterator[_SlotResult]:
     if not slots:
         return
-    pool = ProcessPoolExecutor(
-        min(workers, len(slots)),
-        mp_context=multiprocessing.get_context("spawn"),
-        initializer=_start_worker,
-        initargs=(contract, policy),
-    )
-    try:
+    with worker_pool(
+        min(workers, len(slots)), start=_start_worker, arguments=(contract, policy)
+    ) as pool:
         for future in as_completed([pool.submit(_record_slot, slot) for slot in slots]):
             yield future.result()
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
 
 
-_worker: dict[str, object] = {}
+@dataclass(slots=True)
+class _Worker:
+    """What a worker process keeps between its jobs; made by the first, so that errors come out."""
+
+    contract: RobotContract
+    policy: Path | None
+    sim: TabletopSim | None = None
+    drive: PolicyFn | None = None
+
+    def prepare(self) -> tuple[TabletopSim, PolicyFn | None]:
+        if self.sim is None:
+            if self.policy is not None:
+                self.drive = _load_driver(self.policy, self.contract)
+            self.sim = TabletopSim()
+        return self.sim, self.drive
+
+
+_workers: list[_Worker] = []
 
 
 def _start_worker(contract: RobotContract, policy: Path | None) -> None:
-    follow_parent()
-    drive = None if policy is None else _load_driver(policy, contract)
-    _worker.update(contract=contract, sim=TabletopSim(), drive=drive)
+    _workers[:] = [_Worker(contract, policy)]
 
 
 def _load_driver(policy: Path, contract: RobotContract) -> PolicyFn:
@@ -238,19 +252,15 @@ def _load_driver(policy: Path, contract: RobotContract) -> PolicyFn:
 
 
 def _record_slot(slot: _Slot) -> _SlotResult:
-    sim, contract, drive = _worker["sim"], _worker["contract"], _worker["drive"]
-    assert isinstance(sim, TabletopSim)
-    assert isinstance(contract, RobotContract)
+    sim, drive = _workers[0].prepare()
     # A worker that was killed while writing leaves this behind.
     shutil.rmtree(slot.folder.with_name(slot.folder.name + PARTIAL_SUFFIX), ignore_errors=True)
     for attempt in range(_MAX_ATTEMPTS):
         seed = slot.seed + attempt * _SEEDS_PER_ATTEMPT
         task = demonstration_task(slot.kind, seed)
-        demonstration = record_demonstration(
-            sim, task, seed, noise=slot.noise, start_with=cast("PolicyFn | None", drive)
-        )
+        demonstration = record_demonstration(sim, task, seed, noise=slot.noise, start_with=drive)
         if demonstration.success:
-            write_demonstration(slot.folder, demonstration, contract=contract)
+            write_demonstration(slot.folder, demonstration, contract=_workers[0].contract)
             return _SlotResult(
                 kind=slot.kind,
                 kept=True,

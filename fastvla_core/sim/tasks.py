@@ -14,6 +14,8 @@ TaskKind = Literal["reach", "pick", "place", "stack", "push"]
 
 COLOURS: tuple[Colour, ...] = get_args(Colour)
 TASKS: tuple[TaskKind, ...] = get_args(TaskKind)
+FIRST_EVALUATION_SEED = 10_000_000
+"""Scenes from this seed on are for evaluation: demonstrations are never recorded of them."""
 
 _CANONICAL: dict[TaskKind, str] = {
     "reach": "reach the {target} cube",

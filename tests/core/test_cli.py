@@ -42,14 +42,20 @@ def test_help_needs_neither_torch_nor_ros():
         (["train", "--recipe", "{tmp}/none.yaml", "--out", "{tmp}/run"], "none.yaml"),
         (["bench", "nothing"], "no part 'nothing'"),
         (["quantize", "{tmp}/none", "--mode", "nf4", "--out", "{tmp}/q"], "none"),
+        (["train", "--recipe", "no-such-recipe", "--out", "{tmp}/run"], "no-such-recipe"),
+        (["train", "{tmp}", "--out", "{tmp}/file/run"], "{tmp}/file"),
+        (["quantize", "nano", "--out", "{tmp}/file/small"], "{tmp}/file"),
+        (["quantize", "nano", "--out", "{tmp}/file"], "{tmp}/file"),
     ],
 )
 def test_a_mistake_is_one_message_and_status_1(
     arguments: list[str], words: str, tmp_path, capsys: pytest.CaptureFixture[str]
 ):
+    (tmp_path / "file").touch()
     assert main([a.replace("{tmp}", str(tmp_path)) for a in arguments]) == 1
     error = capsys.readouterr().err
-    assert words in error
+    assert words.replace("{tmp}", str(tmp_path)) in error
+    assert "to mend: " in error
     assert "Traceback" not in error
 
 
@@ -58,3 +64,31 @@ def test_unknown_command_is_wrong_usage(capsys: pytest.CaptureFixture[str]):
         main(["dance"])
     assert ended.value.code == 2
     assert "demo" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["train", "bags", "--out", "run", "--steps", "0"],
+        ["train", "bags", "--out", "run", "--learning-rate", "nan"],
+        ["data", "convert", "bags", "--out", "cache", "--workers", "-1"],
+        ["data", "convert", "bags", "--out", "cache", "--rate", "0"],
+        ["eval", "--seeds=-5:5"],
+        ["eval", "--seeds", "9:3"],
+        ["eval", "--at-least", "95"],
+        ["record", "--task", "reach", "--expert", "--out", "bags", "--workers", "0"],
+    ],
+)
+def test_numbers_that_cannot_be_are_wrong_usage(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+):
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    assert arguments[-1].split("=")[-1] in capsys.readouterr().err
+
+
+def test_debug_shows_where_a_path_failed(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="file"):
+        main(["--debug", "quantize", "nano", "--out", str(tmp_path / "file" / "small")])

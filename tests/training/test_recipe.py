@@ -21,9 +21,9 @@ def test_shipped_recipes_load(name: str):
     [
         ("name: x\ncontrct: tabletop\n", "'contrct' is not a known key"),
         ("name: 3\n", "'name' is 3, expected str"),
-        ("name: x\n", "missing"),
+        ("name: x\n", "misses the key 'contract'"),
         ("- a\n", "expected keys and values"),
-        ("name: x\ntraining: {stepz: 3}\n", "'stepz' is not a known key"),
+        ("name: x\ntraining: {stepz: 3}\n", "'training.stepz' is not a known key"),
     ],
 )
 def test_mistakes_are_named(tmp_path: Path, text: str, words: str):

@@ -85,7 +85,7 @@ def test_recording_goes_on_where_it_stopped_and_does_not_depend_on_the_workers(t
 def test_settings_of_one_folder_do_not_mix(tmp_path):
     contract = load_contract("tabletop")
     record_expert_episodes(tmp_path, episodes={}, seed=1, contract=contract)
-    with pytest.raises(DatasetError, match="another seed, noise or contract"):
+    with pytest.raises(DatasetError, match="another seed, noise, contract or policy"):
         record_expert_episodes(tmp_path, episodes={}, seed=2, contract=contract)
 
 

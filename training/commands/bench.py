@@ -11,6 +11,7 @@ import platform
 from pathlib import Path
 from typing import Any
 
+from fastvla_core.arguments import positive_float, positive_int
 from fastvla_core.errors import FastVLAError
 
 HELP = (
@@ -24,9 +25,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `fastvla bench`."""
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; all")
     parser.add_argument("--policy", default="nano", help="checkpoint folder or shipped name")
-    parser.add_argument("--seconds", type=float, default=60.0, help="of the control-rate run")
-    parser.add_argument("--rounds", type=int, default=300, help="inferences per variant")
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument(
+        "--seconds", type=positive_float, default=60.0, help="of the control-rate run"
+    )
+    parser.add_argument("--rounds", type=positive_int, default=300, help="inferences per variant")
+    parser.add_argument("--threads", type=positive_int, default=os.cpu_count() or 1)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there")
 
 

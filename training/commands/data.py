@@ -9,7 +9,8 @@ import json
 from collections import Counter
 from pathlib import Path
 
-from fastvla_core.errors import BagError, ContractError, DatasetError
+from fastvla_core.arguments import positive_float, positive_int
+from fastvla_core.errors import BagError, ContractError
 from fastvla_core.robot.contract import RobotContract
 from fastvla_core.robot.contract_file import load_contract
 from training.bags.inspection import NOT_READABLE, READABLE_WITH_LOSSES, BagReport, inspect_bag
@@ -19,8 +20,8 @@ from training.cache_build import SUCCESS_ONLY
 from training.progress import CountBar
 
 HELP = """Look into recordings (`inspect`), or convert them to the cache that training reads
-(`convert`). `inspect` exits with 0 when all of it can be read, 1 when a part is lost, 2 when
-nothing can be read."""
+(`convert`). Both exit with 0 when all of it can be read and with 1 when a part is lost; `inspect`
+with 2 when nothing can be read."""
 
 _VERDICTS = ("readable", "readable, a part is lost", "not readable")
 
@@ -35,7 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     convert.add_argument("bags", type=Path, nargs="+", help="bags, or folders that hold bags")
     convert.add_argument("--out", type=Path, required=True, help="folder of the cache")
     convert.add_argument("--contract", help="FILE or name; default: the one in the recordings")
-    convert.add_argument("--rate", type=float, default=10.0, help="steps per second (default 10)")
+    convert.add_argument(
+        "--rate", type=positive_float, default=10.0, help="steps per second (default 10)"
+    )
     convert.add_argument(
         "--outcome",
         choices=["success", "any"],
@@ -43,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="which episodes to take (default: success)",
     )
     convert.add_argument("--instruction", help="the task, where the recording does not say it")
-    convert.add_argument("--workers", type=int, help="processes (default: one per core)")
+    convert.add_argument("--workers", type=positive_int, help="processes (default: one per core)")
     convert.add_argument("--json", action="store_true", help="print the result as JSON")
 
 
@@ -83,8 +86,6 @@ def _describe(report: BagReport) -> str:
 
 
 def _convert(args: argparse.Namespace) -> int:
-    if not 0 < args.rate <= 1000:
-        raise DatasetError(f"--rate {args.rate}: expected more than 0, at most 1000 Hz")
     contract = load_contract(args.contract) if args.contract else _recorded_contract(args.bags)
     with CountBar("bags") as bar:
         manifest = build_cache(
@@ -98,8 +99,8 @@ def _convert(args: argparse.Namespace) -> int:
             progress=bar,
         )
     print(json.dumps(_summary(manifest)) if args.json else _describe_cache(manifest))
-    failed = any(entry.failed for entry in manifest.entries)
-    return READABLE_WITH_LOSSES if failed else 0
+    lossy = any(entry.failed or entry.lost for entry in manifest.entries)
+    return READABLE_WITH_LOSSES if lossy else 0
 
 
 def _recorded_contract(paths: list[Path]) -> RobotContract:
@@ -123,6 +124,7 @@ def _summary(manifest: CacheManifest) -> dict[str, object]:
         "instructions": list(manifest.instructions),
         "dropped_steps": dict(dropped),
         "skipped": {entry.source: entry.skipped for entry in manifest.skipped},
+        "lost": {entry.source: list(entry.lost) for entry in manifest.entries if entry.lost},
     }
 
 
@@ -135,6 +137,4 @@ def _describe_cache(manifest: CacheManifest) -> str:
     dropped = summary["dropped_steps"]
     assert isinstance(dropped, dict)
     lines += [f"left out: {number} steps, {reason}" for reason, number in dropped.items()]
-    reasons = Counter(entry.skipped for entry in manifest.skipped)
-    lines += [f"skipped: {n} recording(s): {reason}" for reason, n in reasons.most_common(20)]
-    return "\n".join(lines)
+    return "\n".join([*lines, *manifest.remarks])

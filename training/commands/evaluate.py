@@ -5,12 +5,15 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import math
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
+from fastvla_core.arguments import positive_int, share
 from fastvla_core.errors import FastVLAError
-from fastvla_core.sim.tasks import TASKS
+from fastvla_core.sim.tasks import FIRST_EVALUATION_SEED, TASKS
 from training.evaluate import EvaluationConfig, EvaluationResult, evaluate
 
 HELP = (
@@ -25,7 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--policy", default="nano", help="checkpoint folder or shipped name")
     parser.add_argument("--task", default="all", choices=[*TASKS, "all"])
     parser.add_argument(
-        "--seeds", type=_seed_range, default=(10_000_000, 10_000_200), metavar="A:B",
+        "--seeds", type=_seed_range, metavar="A:B",
+        default=(FIRST_EVALUATION_SEED, FIRST_EVALUATION_SEED + 200),
         help="first seed and the one after the last (default 10000000:10000200)",
     )  # fmt: skip
     parser.add_argument("--quantization", choices=["nf4", "int8"], help="default: as stored")
@@ -35,14 +39,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--mask-camera", action="append", default=[], metavar="NAME", help="take a camera away"
     )
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
+    parser.add_argument(
+        "--workers", type=positive_int, default=os.cpu_count() or 1, help="processes"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there")
-    parser.add_argument("--at-least", type=float, metavar="RATE", help="fail below this success")
+    parser.add_argument("--at-least", type=share, metavar="RATE", help="fail below this success")
 
 
 def run(args: argparse.Namespace) -> int:
     """Evaluate and print; see HELP for the exit status."""
     kinds = TASKS if args.task == "all" else (args.task,)
+    if args.json is not None:
+        _check_writable(args.json)
+    if args.seeds[0] < FIRST_EVALUATION_SEED:
+        print(
+            f"note: a policy may have been trained on scenes below {FIRST_EVALUATION_SEED}",
+            file=sys.stderr,
+        )
     results: list[EvaluationResult] = []
     print(f"{'task':8} {'success':>13} {'95 % interval':>18} {'wrong object':>13} {'time':>7}")
     for kind in kinds:
@@ -63,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
             f"{low:8.1%} - {high:6.1%} {result.wrong_object:8d} {result.mean_time_s:9.2f} s"
         )
     if args.json is not None:
-        rows = [dataclasses.asdict(r) for r in results]
+        rows = [_row(r) for r in results]
         settings = {
             "policy": args.policy,
             "seeds": list(args.seeds),
@@ -71,24 +84,39 @@ def run(args: argparse.Namespace) -> int:
             "paraphrase": args.paraphrase,
             "masked_cameras": args.mask_camera,
         }
-        _write_json(args.json, {"settings": settings, "results": rows})
+        args.json.write_text(json.dumps({"settings": settings, "results": rows}, indent=1))
     short = [r.task for r in results if args.at_least and r.success_rate < args.at_least]
     if short:
         print(f"below {args.at_least:.0%}: {', '.join(short)}", file=sys.stderr)
     return 1 if short else 0
 
 
-def _write_json(path: Path, data: object) -> None:
+def _row(result: EvaluationResult) -> dict[str, Any]:
+    row = dataclasses.asdict(result)
+    # JSON knows no NaN.
+    return row if math.isfinite(result.mean_time_s) else {**row, "mean_time_s": None}
+
+
+def _check_writable(path: Path) -> None:
+    """An evaluation takes minutes: a place that cannot be written to must show before it."""
+    is_new = not path.exists()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(data, indent=1, default=str).replace("NaN", "null"))
+        path.open("a").close()
+        if is_new:
+            path.unlink()
     except OSError as error:
-        raise FastVLAError(f"{path}: cannot be written: {error.strerror}") from error
+        raise FastVLAError(
+            f"{path}: cannot be written: {error.strerror}", mend="name another --json file"
+        ) from error
 
 
 def _seed_range(text: str) -> tuple[int, int]:
     first, _, last = text.partition(":")
     try:
-        return int(first), int(last)
+        seeds = int(first), int(last)
     except ValueError:
         raise argparse.ArgumentTypeError(f"'{text}' is not FIRST:LAST") from None
+    if not 0 <= seeds[0] < seeds[1]:
+        raise argparse.ArgumentTypeError(f"'{text}' names no scene: 0 <= FIRST < LAST")
+    return seeds

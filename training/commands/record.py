@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+from fastvla_core.arguments import positive_float, positive_int
 from fastvla_core.errors import DatasetError, FastVLAError
 from fastvla_core.robot.contract import RobotContract
 from fastvla_core.robot.contract_file import load_contract
@@ -36,7 +37,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--contract", default="tabletop", help="robot contract: FILE or name")
     live = parser.add_argument_group("live recording")
-    live.add_argument("--duration", type=float, metavar="S", help="end after so many seconds")
+    live.add_argument(
+        "--duration", type=positive_float, metavar="S", help="end after so many seconds"
+    )
     live.add_argument("--namespace", default="", help="namespace of the robot's topics")
     live.add_argument("--use-sim-time", action="store_true", help="take the time from /clock")
     live.add_argument(
@@ -47,9 +50,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     expert = parser.add_argument_group("demonstrations")
     expert.add_argument("--expert", action="store_true", help="record the scripted expert")
-    expert.add_argument("--episodes", type=int, default=20, help="per task (default 20)")
+    expert.add_argument("--episodes", type=positive_int, default=20, help="per task (default 20)")
     expert.add_argument("--seed", type=int, default=1_000_000, help="of the first scene")
-    expert.add_argument("--workers", type=int, default=2, help="processes (default 2)")
+    expert.add_argument("--workers", type=positive_int, default=2, help="processes (default 2)")
     expert.add_argument("--no-noise", action="store_true", help="leave the expert undisturbed")
     expert.add_argument("--json", action="store_true", help="print the counts as JSON")
 

@@ -7,6 +7,7 @@ import dataclasses
 import json
 from pathlib import Path
 
+from fastvla_core.arguments import positive_float, positive_int
 from training.recipe import Recipe, load_recipe
 
 HELP = (
@@ -24,11 +25,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--recipe", default="finetune", help="a shipped recipe (finetune, nano) or a .yaml file"
     )
     parser.add_argument("--contract", help="robot contract (default: the recipe's)")
-    parser.add_argument("--steps", type=int, help="instead of the recipe's")
-    parser.add_argument("--batch-size", type=int, help="instead of the recipe's")
-    parser.add_argument("--learning-rate", type=float, help="instead of the recipe's")
-    parser.add_argument("--threads", type=int, help="CPU threads (default: all)")
-    parser.add_argument("--workers", type=int, default=2, help="processes that read bags")
+    parser.add_argument("--steps", type=positive_int, help="instead of the recipe's")
+    parser.add_argument("--batch-size", type=positive_int, help="instead of the recipe's")
+    parser.add_argument("--learning-rate", type=positive_float, help="instead of the recipe's")
+    parser.add_argument("--threads", type=positive_int, help="CPU threads (default: all)")
+    parser.add_argument("--workers", type=positive_int, default=2, help="processes that read bags")
     parser.add_argument(
         "--outcome", choices=["success", "any"], default="success", help="bags to learn from"
     )
@@ -52,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
         instruction=args.instruction,
     )
     if args.json:
-        print(json.dumps({k: str(v) for k, v in dataclasses.asdict(result).items()}, indent=1))
+        print(json.dumps(dataclasses.asdict(result), indent=1, default=str))
     else:
         print(f"policy: {result.policy}\nloss curve: {result.curve}")
         print(f"try it: fastvla eval --policy {result.policy}")
