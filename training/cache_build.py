@@ -14,7 +14,7 @@ from fastvla_core import __version__
 from fastvla_core.errors import DatasetError, FastVLAError
 from fastvla_core.robot.contract import RobotContract
 from training.bags.episodes import EpisodeSteps, episode_steps
-from training.bags.reader import is_bag, open_bag
+from training.bags.reader import is_bag, open_bag, recordings_in
 from training.cache_files import FORMAT, CacheEntry, CacheManifest
 from training.cache_store import CacheStore, source_entry
 from training.workers import worker_pool
@@ -44,12 +44,13 @@ def find_bags(paths: Iterable[str | Path]) -> list[Path]:
     for path in map(Path, paths):
         if not path.exists():
             raise DatasetError(f"{path}: does not exist", mend="check the path")
-        if is_bag(path):
+        if path.is_file() and is_bag(path):
             found.add(path.resolve())
-            continue
-        for folder, subfolders, _ in os.walk(path, followlinks=True):
-            if is_bag(Path(folder)):
-                found.add(Path(folder).resolve())
+        for name, subfolders, _ in os.walk(path, followlinks=True):
+            folder = Path(name)
+            here = recordings_in(folder)
+            found.update(recording.resolve() for recording in here)
+            if here == [folder]:
                 subfolders.clear()
     if not found:
         raise DatasetError(

@@ -76,9 +76,11 @@ class CacheStore:
     def finish(self, *, rate_hz: float) -> CacheManifest:
         """Make the cache durable and complete by its manifest."""
         if not self.frames:
-            reasons = "\n".join(f"  {entry.skipped}" for entry in self._entries[:5])
+            # The first line says what is wrong; each has a mend of its own below it.
+            reasons = dict.fromkeys(entry.skipped.splitlines()[0] for entry in self._entries)
+            listed = "\n".join(f"  {reason}" for reason in list(reasons)[:3])
             raise DatasetError(
-                f"none of {len(self._entries)} recordings gives a usable step:\n{reasons}",
+                f"none of {len(self._entries)} recordings gives a usable step:\n{listed}",
                 mend="`fastvla data inspect BAG` shows what is wrong; `--outcome any` also takes "
                 "episodes that were not judged a success",
             )

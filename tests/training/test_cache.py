@@ -218,3 +218,39 @@ def test_the_contract_of_the_cache_comes_back(bags, tmp_path, contract):
     renamed = dataclasses.replace(contract, name="other")
     build_cache([bags], tmp_path / "cache", contract=renamed, workers=1)
     assert open_cache(tmp_path / "cache").manifest.contract.name == "other"
+
+
+def test_files_of_different_recordings_in_one_folder_are_not_joined(bags, tmp_path, contract):
+    loose = tmp_path / "loose"
+    loose.mkdir()
+    for name in ("e0", "e1"):
+        shutil.copy(next((bags / name).glob("*.mcap")), loose / f"{name}.mcap")
+    shutil.copytree(bags / "e2", loose / "deeper" / "e2")
+    assert [found.name for found in find_bags([loose])] == ["e2", "e0.mcap", "e1.mcap"]
+    manifest = build_cache([loose], tmp_path / "cache", contract=contract, workers=1)
+    assert manifest.episodes == 3
+
+
+def test_parts_of_a_split_recording_stay_one(bags, tmp_path):
+    split = tmp_path / "split"
+    split.mkdir()
+    for part in range(3):
+        shutil.copy(next((bags / "e0").glob("*.mcap")), split / f"run_{part}.mcap")
+    assert find_bags([split]) == [split]
+
+
+def test_what_is_lost_of_a_recording_is_said(bags, tmp_path, contract, capsys):
+    (file,) = (bags / "e0").glob("*.mcap")
+    file.write_bytes(file.read_bytes()[:-20])
+    out = tmp_path / "cache"
+    assert main(["data", "convert", str(bags), "--out", str(out), "--workers", "1"]) == 1
+    printed = capsys.readouterr().out
+    assert f"{bags / 'e0'}: a part is lost" in printed
+    assert open_cache(out).manifest.entries[0].lost
+
+
+@pytest.mark.parametrize("options", [{"rate_hz": -3.0}, {"rate_hz": 1e9}, {"instruction": " "}])
+def test_what_cannot_be_is_refused_before_anything_is_read(bags, tmp_path, contract, options):
+    with pytest.raises(DatasetError):
+        build_cache([bags], tmp_path / "cache", contract=contract, **options)
+    assert not (tmp_path / "cache").exists()

@@ -103,10 +103,11 @@ def _report(bag: Bag) -> BagReport:
         extra.append(BagProblem(message=error.message, mend=error.mend, loses_data=False))
     problems = (*bag.problems, *extra)
     lossy = any(problem.loses_data for problem in problems)
+    verdict = READABLE if not lossy else READABLE_WITH_LOSSES if reading.count else NOT_READABLE
     start_ns = reading.start_ns
     return BagReport(
         path=str(bag.path),
-        verdict=READABLE_WITH_LOSSES if lossy else READABLE,
+        verdict=verdict,
         storage=_storage_name(bag),
         files=tuple(file.name for file in bag.files),
         distribution=_distribution(bag),

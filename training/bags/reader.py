@@ -37,6 +37,17 @@ def is_bag(path: Path) -> bool:
     return path.is_file() and path.name.endswith(_SUFFIXES)
 
 
+def recordings_in(folder: Path) -> list[Path]:
+    """The recordings that lie directly in a folder: the folder as one, or its files, one each.
+
+    Where no metadata.yaml says so, only files named NAME_0, NAME_1, ... are parts of one recording.
+    """
+    files = _storage_files(folder)
+    names = {re.sub(r"_\d+$", "", _bare_name(file)) for file in files}
+    is_one = (folder / METADATA_FILE).is_file() or len(names) == 1
+    return [folder] if is_one else files
+
+
 def open_bag(path: str | Path) -> Bag:
     """Open a bag folder or a single storage file.
 
@@ -65,7 +76,8 @@ class Bag:
         self._storages: list[Storage] = []
         self._temporary: Path | None = None
         self._open(self._find_files())
-        self.info: dict[str, str] = dict(self.metadata.get("custom_data") or {})
+        custom = self.metadata.get("custom_data") or {}
+        self.info: dict[str, str] = {str(key): str(value) for key, value in custom.items()}
         for storage in self._storages:
             self.info.update(storage.metadata)
 
@@ -173,6 +185,8 @@ class Bag:
             listed = information.get("relative_file_paths") or []
             if not all(isinstance(name, str) for name in listed):
                 raise TypeError("relative_file_paths")
+            if not isinstance(information.get("custom_data") or {}, dict):
+                raise TypeError("custom_data")
             return information
         except (yaml.YAMLError, OSError, ValueError, TypeError, KeyError, AttributeError):
             self._note(f"{METADATA_FILE} cannot be read", "`ros2 bag reindex` writes it anew")
@@ -201,8 +215,13 @@ class Bag:
                 f"{path}: cannot be read ({error.strerror})", mend="check the path"
             ) from error
         if magic[:4] == ZSTD_MAGIC:
-            path = self._decompress(path)
+            packed, path = path, self._decompress(path)
             magic = _first(path)
+            if not magic:
+                raise BagError(
+                    f"{packed}: is damaged; nothing of it could be unpacked",
+                    mend="copy the recording again",
+                )
         if magic[:8] == mcap_index.MAGIC:
             return storage_mcap.McapFile(path, report=self._report)
         if magic == storage_db3.MAGIC:
@@ -244,6 +263,11 @@ def _storage_files(folder: Path) -> list[Path]:
     return sorted(
         found, key=lambda p: [int(n) if n.isdigit() else n for n in re.split(r"(\d+)", p.name)]
     )
+
+
+def _bare_name(file: Path) -> str:
+    suffix = max((s for s in _SUFFIXES if file.name.endswith(s)), key=len)
+    return file.name.removesuffix(suffix)
 
 
 def _first(path: Path) -> bytes:

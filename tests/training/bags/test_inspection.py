@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+import yaml
 
 from fastvla_core.cli import main
 from training.bags.inspection import inspect_bag
@@ -60,3 +61,28 @@ def test_fewer_messages_than_the_metadata_counts_is_a_loss(write_episode):
     report = inspect_bag(folder)
     assert report.verdict == 1
     assert "counts 41 messages, 40 were read" in report.problems[0].message
+
+
+def test_a_recording_of_which_nothing_is_left_is_not_readable(write_episode):
+    folder = write_episode()
+    (file,) = folder.glob("*.mcap")
+    file.write_bytes(file.read_bytes()[:100])
+    assert inspect_bag(folder).verdict == 2
+
+
+def test_a_packed_recording_that_cannot_be_unpacked_is_named_by_its_own_path(tmp_path):
+    file = tmp_path / "bag.mcap.zstd"
+    file.write_bytes(b"\x28\xb5\x2f\xfd" + b"junk" * 50)
+    (problem,) = inspect_bag(file).problems
+    assert problem.message.startswith(f"{file}: is damaged")
+
+
+def test_a_strange_entry_of_the_metadata_does_not_hide_the_recording(write_episode):
+    folder = write_episode()
+    metadata = folder / "metadata.yaml"
+    data = yaml.safe_load(metadata.read_text())
+    data["rosbag2_bagfile_information"]["custom_data"] = ["a"]
+    metadata.write_text(yaml.safe_dump(data))
+    report = inspect_bag(folder)
+    assert report.verdict == 0
+    assert report.instruction == "pick up the red cube"

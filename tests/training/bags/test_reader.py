@@ -172,7 +172,7 @@ def test_messages_compressed_one_by_one_are_unpacked(tmp_path):
         (b"#ROSBAG V2.0\n", "ROS 1"),
         (b"hello", "neither"),
         (b"SQLite format 3\0rest", "not a readable"),
-        (b"\x28\xb5\x2f\xfdrest", "neither|is empty"),
+        (b"\x28\xb5\x2f\xfdrest", "nothing of it could be unpacked"),
     ],
 )
 def test_other_files_are_refused_with_the_reason(tmp_path, content, reason):
