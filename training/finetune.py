@@ -61,6 +61,7 @@ class Trainer:
         )
         self._ema = {k: v.detach().clone() for k, v in self._model.state_dict().items()}
         self._curve: list[LossPoint] = []
+        self._origin = {"recordings": dataset.digest, "policy": policy.processor.digest}
 
     def run(self, *, report: Report | None = None) -> Path:
         """Train to the last step, resuming from the newest checkpoint below `out`.
@@ -69,6 +70,7 @@ class Trainer:
             The folder of the finished policy.
         Raises:
             CheckpointError: the checkpoint to resume from does not fit.
+            DatasetError: the loss is not finite; the checkpoints before are kept.
         """
         config, checkpoints = self._config, self._out / "checkpoints"
         settings = dataclasses.asdict(config)
@@ -80,6 +82,7 @@ class Trainer:
                 ema=self._ema,
                 optimizer=self._optimizer,
                 config=settings,
+                origin=self._origin,
             )
         self._model.train()
         losses: list[float] = []
@@ -101,6 +104,7 @@ class Trainer:
                         optimizer=self._optimizer,
                         step=done,
                         config=settings,
+                        origin=self._origin,
                         curve=self._curve,
                         save_policy=self._save_averaged,
                     )
@@ -129,12 +133,19 @@ class Trainer:
         generator = torch.Generator().manual_seed(self._config.seed * 1_000_003 + step)
         with self._precision():
             loss = self._loss(batch, generator)
+        value = float(loss.detach())
+        # At once: one more step, and a checkpoint of broken weights could replace a good one.
+        if not math.isfinite(value):
+            raise DatasetError(
+                f"the loss is {value} at step {step + 1}; the last checkpoint is kept",
+                mend="lower the learning rate, or look for broken values: `fastvla data inspect`",
+            )
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(self._model.parameters(), self._config.gradient_clip)
         self._optimizer.step()
         self._average(step)
-        return float(loss.detach())
+        return value
 
     def _loss(self, batch: Batch, generator: torch.Generator) -> Tensor:
         prepared = self._policy.training_batch(
@@ -174,11 +185,6 @@ class Trainer:
             validation_loss=self.validation_loss() if with_validation else None,
             samples_per_s=rate,
         )
-        if not math.isfinite(point.loss):
-            raise DatasetError(
-                f"the loss is {point.loss} at step {step}; the last checkpoint is kept",
-                mend="lower the learning rate, or look for broken values: `fastvla data inspect`",
-            )
         self._curve.append(point)
         if report is not None:
             report(point, self._config.steps)

@@ -39,6 +39,7 @@ def save_state(
     optimizer: torch.optim.Optimizer,
     step: int,
     config: Mapping[str, Any],
+    origin: Mapping[str, str],
     curve: list[LossPoint],
     save_policy: Callable[[Path], None],
 ) -> Path:
@@ -54,7 +55,9 @@ def save_state(
         tensors |= {f"optimizer.{key}.{name}": value for key, value in state.items()}
     save_file({k: v.detach().contiguous().clone() for k, v in tensors.items()}, partial / _TENSORS)
     curve_rows = [[p.step, p.loss, p.validation_loss, p.samples_per_s] for p in curve]
-    state_json = {"step": step, "config": dict(config), "curve": curve_rows}
+    state_json = {
+        "step": step, "config": dict(config), "origin": dict(origin), "curve": curve_rows
+    }  # fmt: skip
     (partial / _STATE).write_text(json.dumps(state_json))
     save_policy(partial / "policy")
     shutil.rmtree(target, ignore_errors=True)
@@ -76,27 +79,39 @@ def load_state(
     ema: dict[str, Tensor],
     optimizer: torch.optim.Optimizer,
     config: Mapping[str, Any],
+    origin: Mapping[str, str],
 ) -> tuple[int, list[LossPoint]]:
     """Restore model, averages and optimiser in place; returns the step and the loss curve.
 
+    Args:
+        origin: What the run began with, to its digest: its recordings, its policy's processor.
+
     Raises:
-        CheckpointError: damaged, or written by a run with other settings.
+        CheckpointError: damaged, or written by a run with other settings or another origin.
     """
     try:
         tensors = load_file(path / _TENSORS)
         state = json.loads((path / _STATE).read_text())
-    except (OSError, SafetensorError, ValueError) as error:
+        began, step, curve = state.get("origin", {}), int(state["step"]), state["curve"]
+        written = dict(state["config"])
+    except (OSError, SafetensorError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise CheckpointError(
             f"{path}: training state cannot be read: {error}",
             mend=f"delete {path} to resume from the checkpoint before it",
         ) from error
-    changed = [k for k, v in config.items() if state["config"].get(k) != v]
+    changed = [k for k, v in config.items() if written.get(k) != v]
     if changed:
         key = changed[0]
         raise CheckpointError(
-            f"{path}: was written with {key} = {state['config'].get(key)!r}, now it is "
-            f"{config[key]!r}",
+            f"{path}: was written with {key} = {written.get(key)!r}, now it is {config[key]!r}",
             mend="use the same settings to resume, or another --out to start anew",
+        )
+    # The weights would go on under statistics and a vocabulary that they were not trained with.
+    other = [name for name, digest in origin.items() if began.get(name, digest) != digest]
+    if other:
+        raise CheckpointError(
+            f"{path}: the run that wrote it began with other {' and '.join(other)}",
+            mend="give the same bags and policy to resume, or another --out to start anew",
         )
     try:
         model.load_state_dict(_part(tensors, "model."))
@@ -107,9 +122,8 @@ def load_state(
         raise CheckpointError(
             f"{path}: does not fit the policy: {error}", mend="use another --out to start anew"
         ) from error
-    return state["step"], [
-        LossPoint(step=s, loss=loss, validation_loss=v, samples_per_s=r)
-        for s, loss, v, r in state["curve"]
+    return step, [
+        LossPoint(step=s, loss=loss, validation_loss=v, samples_per_s=r) for s, loss, v, r in curve
     ]
 
 

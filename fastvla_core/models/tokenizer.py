@@ -71,6 +71,11 @@ class InstructionTokenizer:
         self.max_length = max_length
         self.vocab_size: int = self._tokenizer.get_vocab_size()
 
+    @property
+    def text(self) -> str:
+        """The whole tokenizer as JSON."""
+        return self._tokenizer.to_str()
+
     def encode(self, texts: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """Ids and mask (True = a real token), each [len(texts), max_length].
 

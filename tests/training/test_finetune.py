@@ -171,3 +171,62 @@ def test_rewording_changes_the_sentence_and_never_the_task():
     held_out = {t.format(target="red", reference=None) for t in HELD_OUT_TEMPLATES["pick"]}
     assert not held_out & set(batch.tasks)
     assert reword("open the drawer", np.random.default_rng(0)) == "open the drawer"
+
+
+def test_other_recordings_refuse_to_resume(tmp_path: Path):
+    trainer(tmp_path)[0].run()
+    policy = small_policy()
+    cache = random_cache(policy, frames=40)
+    dataset = StepDataset(
+        cache, cameras=policy.config.cameras, chunk_size=policy.config.chunk_size, validation=0.0
+    )
+    with pytest.raises(CheckpointError, match="began with other recordings"):
+        Trainer(policy, dataset=dataset, config=CONFIG, out=tmp_path).run()
+
+
+def test_another_vocabulary_or_other_statistics_refuse_to_resume(tmp_path: Path):
+    trainer(tmp_path)[0].run()
+    policy = small_policy()
+    policy.processor.statistics.state.mean[0] += 0.1
+    with pytest.raises(CheckpointError, match="began with other policy"):
+        Trainer(policy, dataset=dataset_for(policy), config=CONFIG, out=tmp_path).run()
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", '{"step": "x", "config": {}, "curve": []}', "{"])
+def test_a_training_state_of_another_form_is_named(tmp_path: Path, content: str):
+    trainer(tmp_path)[0].run()
+    newest = newest_state(tmp_path / "checkpoints")
+    assert newest is not None
+    (newest / "trainer.json").write_text(content)
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        trainer(tmp_path)[0].run()
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_the_good_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    run, policy = trainer(tmp_path)
+    measure, calls = policy.model.loss, []
+
+    def breaking(batch, *, generator):
+        calls.append(1)
+        found = measure(batch, generator=generator)
+        return {"loss": found["loss"] * float("nan")} if len(calls) == 4 else found
+
+    monkeypatch.setattr(policy.model, "loss", breaking)
+    with pytest.raises(DatasetError, match="loss is nan at step 4"):
+        run.run()
+    newest = newest_state(tmp_path / "checkpoints")
+    assert newest is not None
+    assert newest.name == "step_00000002"
+    saved = FastVLA.from_pretrained(newest / "policy").model.state_dict()
+    assert all(value.isfinite().all() for value in saved.values())
+
+
+def test_dropout_leaves_the_only_camera_that_a_sample_has():
+    policy = small_policy()
+    cache = random_cache(policy, frames=32)
+    cache.present[:, 1] = False
+    dataset = StepDataset(cache, cameras=cache.cameras, chunk_size=8, validation=0.0)
+    batch = training_batch(dataset, seed=0, step=0, batch_size=64, camera_dropout=1.0)
+    assert (batch.image_mask.sum(1) == 1).all()

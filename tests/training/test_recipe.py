@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from fastvla_core.errors import DatasetError
+from fastvla_core.resources import share_path
 from training.recipe import load_recipe
 from training.statistics import wilson_interval
 
@@ -39,3 +40,34 @@ def test_interval_against_published_values():
     assert (round(low, 4), round(high, 4)) == (0.2553, 0.3662)
     assert wilson_interval(0, 0) == (0.0, 1.0)
     assert wilson_interval(200, 200)[1] == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("precision: bf16", "precision: fp16", "'training.precision' is 'fp16', expected one of"),
+        ("seed: 0", "seed: -1", "training.seed is -1"),
+        ("steps: 1000", "steps: 0", "training.steps is 0"),
+        ("checkpoint_every: 200", "checkpoint_every: 0", "training.checkpoint_every is 0"),
+        ("camera_dropout: 0.1", "camera_dropout: 3.0", "at most 1"),
+        ("learning_rate: 3.0e-4", "learning_rate: .nan", "finite"),
+        ("rate_hz: 10.0", "rate_hz: -3", "rate_hz is -3"),
+        ("training:", "demonstrations: {episodes: 3}\ntraining:", "'demonstrations.episodes' is 3"),
+    ],
+)
+def test_numbers_that_cannot_be_are_named(tmp_path: Path, old: str, new: str, words: str):
+    text = share_path("config/recipes/finetune.yaml").read_text()
+    assert old in text
+    path = tmp_path / "recipe.yaml"
+    path.write_text(text.replace(old, new, 1))
+    with pytest.raises(DatasetError, match=words) as caught:
+        load_recipe(str(path))
+    assert str(path) in str(caught.value)
+
+
+def test_a_recipe_that_is_not_shipped_and_one_that_is_no_text(tmp_path: Path):
+    with pytest.raises(DatasetError, match="no shipped recipe 'nobody'"):
+        load_recipe("nobody")
+    (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe")
+    with pytest.raises(DatasetError, match="cannot be read"):
+        load_recipe(str(tmp_path / "binary.yaml"))

@@ -5,6 +5,8 @@ Shapes: b batch, c cameras, l language tokens, t action steps, a action dimensio
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -48,6 +50,14 @@ class FlowVLAProcessor:
         relative = config.relative_joints
         self._columns = [i for i, name in enumerate(config.action_names) if name in relative]
         self._states = [config.state_names.index(config.action_names[i]) for i in self._columns]
+
+    @property
+    def digest(self) -> str:
+        """Stands for config, statistics and vocabulary: equal where weights mean the same."""
+        values = (self.statistics.state, self.statistics.action)
+        numbers = b"".join(t.cpu().numpy().tobytes() for v in values for t in (v.mean, v.std))
+        text = json.dumps([self.config.to_dict(), self.tokenizer.text], sort_keys=True)
+        return hashlib.sha256(text.encode() + numbers).hexdigest()
 
     def encode(self, texts: Sequence[str]) -> dict[str, Tensor]:
         """`tokens` and `token_mask`, int64 and bool [b, l]; see `InstructionTokenizer.encode`."""
