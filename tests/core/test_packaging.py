@@ -27,13 +27,27 @@ def test_every_folder_of_modules_is_a_package(package):
     assert missing == []
 
 
+def is_listed(path: Path, patterns: dict[str, list[str]]) -> bool:
+    """Whether a pattern of the file's own folder, or of a package above it, takes it along."""
+    if (path.parent / "__init__.py").is_file() and any(
+        fnmatch(path.name, pattern) for pattern in patterns[""]
+    ):
+        return True
+    return any(
+        path.is_relative_to(folder) and fnmatch(str(path.relative_to(folder)), pattern)
+        for name, own in patterns.items()
+        if name
+        for folder in [ROOT / name.replace(".", "/")]
+        for pattern in own
+    )
+
+
 @pytest.mark.parametrize("package", PACKAGES)
 def test_every_data_file_is_installed(package):
-    patterns = setup_keyword("package_data")[""]
-    folders = [path for path in (ROOT / package).rglob("*") if path.is_file()]
+    patterns = setup_keyword("package_data")
     missing = [
         str(path.relative_to(ROOT))
-        for path in folders
-        if path.suffix not in (".py", ".pyc") and not any(fnmatch(path.name, p) for p in patterns)
+        for path in (ROOT / package).rglob("*")
+        if path.is_file() and path.suffix not in (".py", ".pyc") and not is_listed(path, patterns)
     ]
     assert missing == []
