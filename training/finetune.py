@@ -92,11 +92,13 @@ class Trainer:
             for step, batch in zip(steps, batches):
                 losses.append(self._step(step, batch))
                 done = step + 1
-                if done % REPORT_EVERY == 0 or done == config.steps:
+                saves = done % config.checkpoint_every == 0 or done == config.steps
+                # A checkpoint ends a point of the curve too, so that a resumed curve is the same.
+                if done % REPORT_EVERY == 0 or saves:
                     rate = len(losses) * config.batch_size / (time.perf_counter() - since)
                     self._report(done, losses, rate, report)
                     losses, since = [], time.perf_counter()
-                if done % config.checkpoint_every == 0 or done == config.steps:
+                if saves:
                     save_state(
                         checkpoints,
                         model=self._model,

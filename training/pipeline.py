@@ -19,6 +19,8 @@ from fastvla_core.models.tokenizer import train_tokenizer
 from fastvla_core.policy import FastVLA, policy_config
 from fastvla_core.robot.contract import RobotContract
 from fastvla_core.robot.contract_file import load_contract
+from fastvla_core.sim.instructions import TRAINING_TEMPLATES
+from fastvla_core.sim.tasks import TASKS
 from training.cache import Cache, build_cache, open_cache
 from training.cache_build import SUCCESS_ONLY
 from training.dataset import StepDataset
@@ -193,7 +195,13 @@ def _new_config(recipe: Recipe, contract: RobotContract) -> Any:
 def _new_policy(
     config: Any, *, contract: RobotContract, cache: Cache, training: TrainConfig
 ) -> FastVLA:
-    tokenizer = train_tokenizer(cache.instructions, vocab_size=config.vocab_size)
+    texts = [*cache.instructions]
+    if training.reword:
+        # A word that only a redrawn sentence has would fall to its letters.
+        known = {word for text in texts for word in text.lower().split()}
+        drawn = [t.format(target="", reference="") for k in TASKS for t in TRAINING_TEMPLATES[k]]
+        texts += [text for text in drawn if not known.issuperset(text.split())]
+    tokenizer = train_tokenizer(texts, vocab_size=config.vocab_size)
     neutral = identity_statistics(
         state=len(config.state_names), steps=config.chunk_size, action=len(config.action_names)
     )

@@ -33,10 +33,13 @@ def samples_per_second(path: str, *, steps: int = 30, batch_size: int = 64) -> d
                 chunk_size=policy.config.chunk_size,
                 validation=0.0,
             )
-            Trainer(policy, dataset=dataset, config=config, out=Path(folder)).run()
+            warm, measured = Path(folder, "warm"), Path(folder, "measured")
+            warm.mkdir()
+            measured.mkdir()
+            Trainer(policy, dataset=dataset, config=config, out=warm).run()
             start = time.perf_counter()
             longer = dataclasses.replace(config, steps=steps)
-            Trainer(policy, dataset=dataset, config=longer, out=Path(folder)).run()
+            Trainer(policy, dataset=dataset, config=longer, out=measured).run()
             results[precision] = steps * batch_size / (time.perf_counter() - start)
     results["threads"] = float(torch.get_num_threads())
     return results

@@ -1,0 +1,112 @@
+"""A whole run: what does not fit is refused before bags are read; the rest trains."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from fastvla_core.errors import CheckpointError, ContractError, DatasetError
+from fastvla_core.policy import FastVLA
+from fastvla_core.robot.contract import RobotContract
+from fastvla_core.robot.contract_file import load_contract
+from fastvla_core.sim.instructions import TRAINING_TEMPLATES
+from training import pipeline
+from training.bags.writer import EpisodeWriter
+from training.pipeline import run_recipe
+from training.recipe import Recipe, load_recipe
+
+CONTRACT = load_contract("tabletop")
+
+
+def small_run(name: str = "finetune", **others: object) -> Recipe:
+    recipe = load_recipe(name)
+    training = dataclasses.replace(
+        recipe.training, steps=2, batch_size=2, warmup_steps=1, checkpoint_every=2
+    )
+    return dataclasses.replace(recipe, **{"training": training, "corrections": None, **others})
+
+
+@pytest.fixture
+def bags(tmp_path: Path) -> Path:
+    """Two short episodes of the table-top robot, in grey."""
+    for number in range(2):
+        record(tmp_path / "bags" / f"e{number}", instruction="pick up the red cube")
+    return tmp_path / "bags"
+
+
+def record(folder: Path, *, instruction: str, contract: RobotContract = CONTRACT) -> None:
+    import numpy as np
+
+    writer = EpisodeWriter(folder, contract=contract, instruction=instruction)
+    for k in range(4):
+        stamp_ns = (k + 50) * 100_000_000
+        for camera in contract.policy_cameras:
+            pixels = np.full((camera.height, camera.width, 3), 40 * k, np.uint8)
+            writer.image(camera.name, stamp_ns=stamp_ns, image=pixels)
+        position = np.full(7, 0.01 * k)
+        writer.joint_state(contract.state_names, stamp_ns=stamp_ns, positions=position)
+        writer.command(
+            contract.action_names, stamp_ns=stamp_ns, positions=position + 0.01, duration_s=0.1
+        )
+    writer.close("success")
+
+
+@pytest.fixture
+def unread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline, "build_cache", lambda *_, **__: pytest.fail("bags were read"))
+
+
+@pytest.mark.usefixtures("unread")
+def test_recordings_cut_at_another_rate_than_the_policys_are_refused(bags, tmp_path):
+    with pytest.raises(DatasetError, match="at 20 Hz, nano acts at 10 Hz") as caught:
+        run_recipe(small_run(rate_hz=20.0), bags=[bags], out=tmp_path / "out")
+    assert "rate_hz: 10" in caught.value.mend
+
+
+@pytest.mark.usefixtures("unread")
+def test_a_quantised_policy_is_not_trained(bags, tmp_path):
+    packed = tmp_path / "packed"
+    FastVLA.from_pretrained("nano", quantization="nf4").save_pretrained(packed)
+    with pytest.raises(CheckpointError, match=r"is quantised \(nf4\)"):
+        run_recipe(small_run(policy=str(packed)), bags=[bags], out=tmp_path / "out")
+
+
+@pytest.mark.usefixtures("unread")
+def test_a_policy_that_is_missing_or_of_another_robot_shows_at_once(bags, tmp_path):
+    with pytest.raises(CheckpointError, match="no shipped policy 'nobody'"):
+        run_recipe(small_run(policy="nobody"), bags=[bags], out=tmp_path / "out")
+    with pytest.raises(CheckpointError, match="no policy preset 'nobody'"):
+        run_recipe(small_run("nano", policy="nobody"), bags=[bags], out=tmp_path / "out")
+    other = tmp_path / "other.yaml"
+    path = Path(pipeline.__file__).parents[1] / "config" / "robots" / "tabletop.yaml"
+    other.write_text(path.read_text().replace("joint1:", "shoulder:"))
+    with pytest.raises(ContractError, match="shoulder"):
+        run_recipe(small_run(contract=str(other)), bags=[bags], out=tmp_path / "out")
+
+
+def test_an_instruction_that_the_policy_cannot_read_names_its_recording(bags, tmp_path):
+    record(bags / "long", instruction="pick " * 40)
+    with pytest.raises(DatasetError, match=r"long: the instruction .* tokens"):
+        run_recipe(small_run(), bags=[bags], out=tmp_path / "out", workers=1)
+    assert not (tmp_path / "out" / "checkpoints").exists()
+
+
+def test_recordings_that_are_not_used_are_said(bags, tmp_path, capsys):
+    (file,) = (bags / "e1").glob("*.mcap")
+    file.write_bytes(file.read_bytes()[:100])
+    result = run_recipe(small_run(), bags=[bags], out=tmp_path / "out", workers=1)
+    assert f"{bags / 'e1'}: " in capsys.readouterr().err
+    FastVLA.from_pretrained(result.policy, contract=CONTRACT)
+
+
+def test_sentences_drawn_anew_are_in_the_vocabulary_of_a_new_policy(bags, tmp_path):
+    recipe = small_run("nano")
+    assert recipe.training.reword
+    result = run_recipe(recipe, bags=[bags], out=tmp_path / "out", workers=1)
+    processor = FastVLA.from_pretrained(result.policy).processor
+    for templates in TRAINING_TEMPLATES.values():
+        for template in templates:
+            text = template.format(target="red", reference="red")
+            assert int(processor.encode([text])["token_mask"].sum()) == len(text.split())
