@@ -108,8 +108,9 @@ HELD_OUT_TEMPLATES: dict[TaskKind, tuple[str, ...]] = {
     "stack": (
         "place the {target} block onto the {reference} cube",
         "on top of the {reference} box put the {target} cube",
-        "stack the {target} box on top of the {reference} block",
+        "onto the {reference} block move the {target} box",
         "take the {target} cube and set it on the {reference} box",
+        "pick up the {target} box and place it on top of the {reference} cube",
     ),
     "push": (
         "slide the {target} box out of the way",
