@@ -114,5 +114,6 @@ def _adopt(container: Container) -> memoryview:
 
 def delete(entity: Entity) -> None:
     """Delete a DDS entity now instead of when Python's last reference goes."""
-    if Entity._entities.pop(entity._ref, None) is not None:
+    known: dict[int, object] = Entity._entities  # pyright: ignore[reportAssignmentType]
+    if known.pop(entity._ref, None) is not None:
         library().dds_delete(entity._ref)
