@@ -28,7 +28,7 @@ test: $(VENV)/.ready-test lint ## lint, types, import rules and the whole test-s
 lint: $(VENV)/.ready-test
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	@$(BIN)/lint-imports
-	@$(BIN)/pyright
+	@$(BIN)/pyright --pythonpath $(BIN)/python
 
 nano: $(VENV)/.ready ## reproduce the shipped policy: demonstrations, training, a short evaluation
 	@$(BIN)/fastvla train --recipe nano --out $(NANO_OUT)
