@@ -1,12 +1,19 @@
-"""The bench of the ROS path measures the real graph."""
+"""The bench of the ROS path measures the real graph, in a process of its own as users run it."""
 
+import json
 import math
+import subprocess
+import sys
 
-from fastvla_ros.bench.pipeline import measure
 
-
-def test_a_short_run_gives_every_number():
-    numbers = measure(seconds=3.0)
+def test_a_short_run_gives_every_number(tmp_path):
+    report = tmp_path / "bench.json"
+    command = [sys.executable, "-m", "fastvla_core.cli", "bench", "ros", "--seconds", "3"]
+    done = subprocess.run(
+        [*command, "--json", str(report)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    numbers = json.loads(report.read_text())["ros"]
     assert all(isinstance(value, (int, float)) for value in numbers.values())
     assert not any(math.isnan(value) for value in numbers.values())
     assert numbers["chunks"] >= 3
