@@ -32,7 +32,7 @@ lint: $(VENV)/.ready-test
 
 nano: $(VENV)/.ready ## reproduce the shipped policy: demonstrations, training, a short evaluation
 	@$(BIN)/fastvla train --recipe nano --out $(NANO_OUT)
-	@$(BIN)/fastvla eval --policy $(NANO_OUT)/policy --seeds 10000000:10000050
+	@$(BIN)/fastvla eval --policy $(NANO_OUT)/policy --seeds 10000000:10000020
 
 bench: $(VENV)/.ready ## the numbers of docs/benchmarks.md
 	@$(BIN)/fastvla bench --json out/bench.json

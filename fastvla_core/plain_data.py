@@ -50,7 +50,7 @@ def convert(value: Any, hint: Any, *, where: str) -> Any:
     if hint is Any or (value is None and types.NoneType in options):
         return value
     if origin in (typing.Union, types.UnionType):
-        return convert(value, next(o for o in options if o is not types.NoneType), where=where)
+        return _any_of(value, [o for o in options if o is not types.NoneType], where)
     if origin is typing.Literal:
         if value not in options:
             listed = ", ".join(map(str, options))
@@ -70,6 +70,15 @@ def convert(value: Any, hint: Any, *, where: str) -> Any:
         if dataclasses.is_dataclass(hint)
         else _scalar(value, hint, where)
     )
+
+
+def _any_of(value: Any, options: list[Any], where: str) -> Any:
+    for option in options[:-1]:
+        try:
+            return convert(value, option, where=where)
+        except PlainDataError:
+            continue
+    return convert(value, options[-1], where=where)
 
 
 def _row(value: Any, options: tuple[Any, ...], where: str) -> tuple[Any, ...]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TypeAlias
@@ -42,6 +43,11 @@ class Observation:
         if self.state.ndim != 1 or not np.isfinite(self.state).all():
             raise ObservationError(f"state: expected finite [S], got {self.state!r}")
         object.__setattr__(self, "images", MappingProxyType(dict(self.images)))
+
+    def without_cameras(self, names: Collection[str]) -> Observation:
+        """The same instant, as a robot without those cameras would sense it."""
+        images = {name: image for name, image in self.images.items() if name not in names}
+        return dataclasses.replace(self, images=images)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from fastvla_core.errors import DatasetError
 from training.cache import Cache
+from training.camera_dropout import CameraDropout, draw_hidden, hiding_chances
 
 Reword: TypeAlias = Callable[[str, np.random.Generator], str]
 
@@ -136,7 +137,7 @@ def training_batch(
     seed: int,
     step: int,
     batch_size: int,
-    camera_dropout: float,
+    camera_dropout: CameraDropout,
     reword: Reword | None = None,
 ) -> Batch:
     """The batch of one training step: a function of (seed, step) alone.
@@ -147,11 +148,8 @@ def training_batch(
     """
     random = np.random.default_rng([seed, step])
     frames = random.choice(dataset.training_frames, batch_size)
-    cameras = len(dataset.cameras)
-    dropped = np.zeros((batch_size, cameras), bool)
-    if cameras > 1:
-        hit = random.random(batch_size) < camera_dropout
-        dropped[np.flatnonzero(hit), random.integers(cameras, size=int(hit.sum()))] = True
+    chances = hiding_chances(camera_dropout, dataset.cameras)
+    dropped = draw_hidden(chances, random, size=batch_size)
     batch = dataset.batch(frames, dropped=dropped)
     if reword is None:
         return batch
@@ -164,7 +162,7 @@ def prefetch(
     seed: int,
     steps: range,
     batch_size: int,
-    camera_dropout: float,
+    camera_dropout: CameraDropout,
     reword: Reword | None = None,
     depth: int = 4,
 ) -> Generator[Batch, None, None]:

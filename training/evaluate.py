@@ -139,16 +139,6 @@ def _masked(infer: BatchPolicy, cameras: tuple[str, ...]) -> BatchPolicy:
         return infer
 
     def without(observations: list[Observation]) -> list[ActionChunk]:
-        return infer(
-            [
-                Observation(
-                    stamp_ns=o.stamp_ns,
-                    task=o.task,
-                    images={n: i for n, i in o.images.items() if n not in cameras},
-                    state=o.state,
-                )
-                for o in observations
-            ]
-        )
+        return infer([observation.without_cameras(cameras) for observation in observations])
 
     return without

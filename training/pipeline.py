@@ -23,11 +23,12 @@ from fastvla_core.sim.instructions import TRAINING_TEMPLATES
 from fastvla_core.sim.tasks import TASKS
 from training.cache import Cache, build_cache, open_cache
 from training.cache_build import SUCCESS_ONLY
+from training.camera_dropout import hiding_chances
 from training.dataset import StepDataset
 from training.finetune import Trainer
 from training.progress import CountBar
 from training.recipe import Recipe, TrainConfig
-from training.record_expert import record_expert_episodes
+from training.record_expert import Driver, record_expert_episodes
 from training.trainer_state import LossPoint
 
 # A joint that only ever trembles must not be blown up: a bump of 0.07 rad on the table-top's fourth
@@ -90,7 +91,7 @@ def run_recipe(
                 f"recipe '{recipe.name}' records no demonstrations and no bag was given",
                 mend="name bags, or a folder of bags: fastvla train BAGS --out DIR",
             )
-        bags = [record(out / "bags", episodes=shown.episodes, seed=shown.seed, policy=None)]
+        bags = [record(out / "bags", episodes=shown.episodes, seed=shown.seed, driver=None)]
     cache = read(bags, out / "cache")
     policy = start
     if not isinstance(policy, FastVLA):
@@ -99,9 +100,8 @@ def run_recipe(
     if recipe.corrections is None:
         return result
     again, second = recipe.corrections, out / "corrections"
-    corrected = record(
-        second / "bags", episodes=again.episodes, seed=again.seed, policy=result.policy
-    )
+    driver = Driver(policy=result.policy, camera_dropout=again.camera_dropout)
+    corrected = record(second / "bags", episodes=again.episodes, seed=again.seed, driver=driver)
     cache = read([*bags, corrected], second / "cache")
     config = dataclasses.replace(
         recipe.training,
@@ -118,7 +118,7 @@ def _record(
     *,
     episodes: Mapping[str, int],
     seed: int,
-    policy: Path | None,
+    driver: Driver | None,
     contract: RobotContract,
     workers: int,
 ) -> Path:
@@ -129,7 +129,7 @@ def _record(
             seed=seed,
             contract=contract,
             workers=workers,
-            policy=policy,
+            driver=driver,
             progress=bar,
         )
     return out
@@ -186,7 +186,8 @@ def _pretrained(recipe: Recipe, contract: RobotContract) -> FastVLA:
 def _new_config(recipe: Recipe, contract: RobotContract) -> Any:
     cameras = tuple(c.name for c in contract.policy_cameras)
     # Camera dropout teaches the policy to do without any one of its cameras.
-    others = {"optional_cameras": cameras} if recipe.training.camera_dropout > 0 else {}
+    chances = hiding_chances(recipe.training.camera_dropout, cameras)
+    others = {"optional_cameras": cameras} if chances.any() else {}
     return policy_config(
         recipe.policy, contract=contract, action_dt_s=1.0 / recipe.rate_hz, **others
     )

@@ -14,6 +14,7 @@ import yaml
 from fastvla_core.errors import DatasetError, FastVLAError
 from fastvla_core.plain_data import PlainDataError, fill
 from fastvla_core.resources import share_path
+from training.camera_dropout import CameraDropout
 
 # Smallest and largest value of the numbers of a training run; what is not named is at least 0.
 _RANGES: dict[str, tuple[float, float]] = {
@@ -49,14 +50,15 @@ class Corrections:
     Attributes:
         episodes: Episodes per task kind.
         steps: Further training steps, on all recordings.
-        learning_rate, camera_dropout: Of those steps.
+        learning_rate: Of those steps.
+        camera_dropout: Of those steps, and of the episodes that the policy drives.
     """
 
     episodes: Mapping[str, int]
     seed: int
     steps: int
     learning_rate: float = 3e-4
-    camera_dropout: float = 0.1
+    camera_dropout: CameraDropout = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +67,7 @@ class TrainConfig:
 
     Attributes:
         ema_decay: Decay of the averaged weights that are saved; 0 saves the raw ones.
-        camera_dropout: Chance per sample that one camera is hidden.
+        camera_dropout: Chance per sample that one camera is hidden, or the chance of each by name.
         reword: Draw another of the simulator's training sentences for every sample; for recordings
             of its tasks only, other sentences stay as they are.
         precision: bf16 runs the network in autocast; the weights stay fp32.
@@ -84,7 +86,7 @@ class TrainConfig:
     beta2: float = 0.98
     gradient_clip: float = 1.0
     ema_decay: float = 0.999
-    camera_dropout: float = 0.1
+    camera_dropout: CameraDropout = 0.1
     reword: bool = False
     precision: Literal["fp32", "bf16"] = "bf16"
     seed: int = 0
@@ -95,7 +97,7 @@ class TrainConfig:
         for item in dataclasses.fields(self):
             value = getattr(self, item.name)
             low, high = _RANGES.get(item.name, (0, math.inf))
-            if not isinstance(value, str) and not low <= value <= high:
+            if isinstance(value, (int, float)) and not low <= value <= high:
                 raise DatasetError(
                     f"training.{item.name} is {value}",
                     mend=f"give at least {low}" + (f" and at most {high}" if high < 1e9 else ""),

@@ -7,10 +7,11 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import as_completed
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -22,7 +23,11 @@ from fastvla_core.sim.rollout import PolicyFn
 from fastvla_core.sim.sim import TabletopSim
 from fastvla_core.sim.tasks import FIRST_EVALUATION_SEED, TASKS, Task, TaskKind, sample_task
 from training.bags.writer import EXPERT_TOPIC, PARTIAL_SUFFIX, EpisodeWriter
+from training.camera_dropout import CameraDropout, draw_hidden, hiding_chances
 from training.workers import worker_pool
+
+if TYPE_CHECKING:
+    from fastvla_core.policy import FastVLA
 
 SETTINGS_FILE = "recording.json"
 
@@ -49,6 +54,20 @@ class TaskCount:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Driver:
+    """A checkpoint that drives a random while before the expert takes over.
+
+    So the situations that its mistakes lead to are demonstrated too; what it does is not recorded.
+
+    Attributes:
+        camera_dropout: Chance per episode that it drives with one camera hidden.
+    """
+
+    policy: Path
+    camera_dropout: CameraDropout = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Slot:
     folder: Path
     kind: TaskKind
@@ -72,7 +91,7 @@ def record_expert_episodes(
     contract: RobotContract,
     workers: int = 2,
     noise: bool = True,
-    policy: Path | None = None,
+    driver: Driver | None = None,
     progress: Progress | None = None,
 ) -> list[TaskCount]:
     """Record until every task has its number of successful episodes, in `out/<task>/`.
@@ -84,8 +103,7 @@ def record_expert_episodes(
         episodes: Task kind to number of episodes.
         seed: First scene seed; the scenes of evaluations lie at 10,000,000 and above.
         noise: Disturb what is executed; the labels stay clean, on `expert_command`.
-        policy: Checkpoint that drives a random while before the expert takes over, so that the
-            situations its mistakes lead to are demonstrated too; what it does is not recorded.
+        driver: What acts before the expert takes over; None for the expert alone.
 
     Raises:
         DatasetError: an unknown task, a seed among those of evaluations, or `out` holds
@@ -94,8 +112,10 @@ def record_expert_episodes(
     out = Path(out)
     _check(episodes, seed)
     settings: dict[str, object] = {"seed": seed, "noise": noise, "contract": contract.hash()}
-    if policy is not None:
-        settings["policy"] = hashlib.sha256((policy / "model.safetensors").read_bytes()).hexdigest()
+    if driver is not None:
+        weights = (driver.policy / "model.safetensors").read_bytes()
+        settings["policy"] = hashlib.sha256(weights).hexdigest()
+        settings["camera_dropout"] = driver.camera_dropout
     _keep_settings(out, settings)
     counts = {kind: TaskCount(task=kind) for kind in episodes}
     slots = []
@@ -108,7 +128,7 @@ def record_expert_episodes(
             slots.append(slot)
     total = sum(episodes.values())
     done, frames = total - len(slots), 0
-    for result in _run(slots, contract=contract, policy=policy, workers=workers):
+    for result in _run(slots, contract=contract, driver=driver, workers=workers):
         counts[result.kind] = _add(counts[result.kind], result)
         done, frames = done + 1, frames + result.frames
         if progress:
@@ -207,12 +227,12 @@ def _slots(out: Path, episodes: Mapping[str, int], *, seed: int, noise: bool) ->
 
 
 def _run(
-    slots: list[_Slot], *, contract: RobotContract, policy: Path | None, workers: int
+    slots: list[_Slot], *, contract: RobotContract, driver: Driver | None, workers: int
 ) -> Iterator[_SlotResult]:
     if not slots:
         return
     with worker_pool(
-        min(workers, len(slots)), start=_start_worker, arguments=(contract, policy)
+        min(workers, len(slots)), start=_start_worker, arguments=(contract, driver)
     ) as pool:
         for future in as_completed([pool.submit(_record_slot, slot) for slot in slots]):
             yield future.result()
@@ -223,44 +243,61 @@ class _Worker:
     """What a worker process keeps between its jobs; made by the first, so that errors come out."""
 
     contract: RobotContract
-    policy: Path | None
+    driver: Driver | None
     sim: TabletopSim | None = None
-    drive: PolicyFn | None = None
+    policy: FastVLA | None = None
 
-    def prepare(self) -> tuple[TabletopSim, PolicyFn | None]:
+    def simulator(self) -> TabletopSim:
         if self.sim is None:
-            if self.policy is not None:
-                self.drive = _load_driver(self.policy, self.contract)
             self.sim = TabletopSim()
-        return self.sim, self.drive
+        return self.sim
+
+    def drive(self, seed: int) -> PolicyFn | None:
+        """The driver of the episode with this seed, without the camera that it draws."""
+        if self.driver is None:
+            return None
+        if self.policy is None:
+            self.policy = _load_policy(self.driver.policy, self.contract)
+        cameras = self.policy.config.cameras
+        chances = hiding_chances(self.driver.camera_dropout, cameras)
+        hidden = draw_hidden(chances, np.random.default_rng([seed, 17]), size=1)[0]
+        return _without(
+            self.policy.infer, {c for c, is_hidden in zip(cameras, hidden) if is_hidden}
+        )
 
 
 _workers: list[_Worker] = []
 
 
-def _start_worker(contract: RobotContract, policy: Path | None) -> None:
-    _workers[:] = [_Worker(contract, policy)]
+def _start_worker(contract: RobotContract, driver: Driver | None) -> None:
+    _workers[:] = [_Worker(contract, driver)]
 
 
-def _load_driver(policy: Path, contract: RobotContract) -> PolicyFn:
+def _without(infer: PolicyFn, cameras: Collection[str]) -> PolicyFn:
+    return lambda observation: infer(observation.without_cameras(cameras))
+
+
+def _load_policy(policy: Path, contract: RobotContract) -> FastVLA:
     import torch
 
     from fastvla_core.policy import FastVLA
 
     torch.set_num_threads(1)
-    return FastVLA.from_pretrained(policy, contract=contract).infer
+    return FastVLA.from_pretrained(policy, contract=contract)
 
 
 def _record_slot(slot: _Slot) -> _SlotResult:
-    sim, drive = _workers[0].prepare()
+    worker = _workers[0]
     # A worker that was killed while writing leaves this behind.
     shutil.rmtree(slot.folder.with_name(slot.folder.name + PARTIAL_SUFFIX), ignore_errors=True)
     for attempt in range(_MAX_ATTEMPTS):
         seed = slot.seed + attempt * _SEEDS_PER_ATTEMPT
         task = demonstration_task(slot.kind, seed)
-        demonstration = record_demonstration(sim, task, seed, noise=slot.noise, start_with=drive)
+        demonstration = record_demonstration(
+            worker.simulator(), task, seed, noise=slot.noise, start_with=worker.drive(seed)
+        )
         if demonstration.success:
-            write_demonstration(slot.folder, demonstration, contract=_workers[0].contract)
+            write_demonstration(slot.folder, demonstration, contract=worker.contract)
             return _SlotResult(
                 kind=slot.kind,
                 kept=True,

@@ -230,3 +230,17 @@ def test_dropout_leaves_the_only_camera_that_a_sample_has():
     dataset = StepDataset(cache, cameras=cache.cameras, chunk_size=8, validation=0.0)
     batch = training_batch(dataset, seed=0, step=0, batch_size=64, camera_dropout=1.0)
     assert (batch.image_mask.sum(1) == 1).all()
+
+
+def test_camera_dropout_by_name_hides_each_camera_as_often_as_it_says():
+    dataset = dataset_for(small_policy())
+    chances = {dataset.cameras[1]: 0.5}
+    batch = training_batch(dataset, seed=0, step=0, batch_size=400, camera_dropout=chances)
+    assert batch.image_mask[:, 0].all()
+    assert 150 < int((~batch.image_mask[:, 1]).sum()) < 250
+    with pytest.raises(DatasetError, match="no camera of the policy"):
+        training_batch(dataset, seed=0, step=0, batch_size=4, camera_dropout={"rear": 0.5})
+    with pytest.raises(DatasetError, match="at most 1"):
+        training_batch(
+            dataset, seed=0, step=0, batch_size=4, camera_dropout=dict.fromkeys(dataset.cameras, 0.6)
+        )

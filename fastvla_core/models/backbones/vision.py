@@ -70,18 +70,28 @@ class VisionTower(nn.Module):
         if self.condition_width:
             self.camera_condition = nn.Parameter(torch.randn(cameras, self.condition_width) * 0.02)
 
-    def forward(self, images_bc3hw: Tensor, condition: Tensor | None) -> Tensor:
+    def forward(
+        self, images_bc3hw: Tensor, condition: Tensor | None, *, mask_bc: Tensor | None = None
+    ) -> Tensor:
         """Tokens of all cameras, [b, c * n, p], cameras in order.
 
         Args:
             images_bc3hw: In [-1, 1]; planar, because the CPU's group norm is ten times slower on
                 channels_last.
             condition: [b, condition_width], or None for a stem without condition.
+            mask_bc: False where a camera is missing: its image is then not read, its tokens are
+                zeros. None computes all of them, in shapes that do not depend on the data.
         """
         tokens = []
         for camera in range(images_bc3hw.shape[1]):
             pixels = images_bc3hw[:, camera].to(self.projector.weight.dtype)
             own = None if condition is None else condition + self.camera_condition[camera]
+            rows = None if mask_bc is None else mask_bc[:, camera].nonzero()[:, 0]
+            if rows is not None:
+                pixels, own = pixels[rows], None if own is None else own[rows]
             stem = self.stems[min(camera, len(self.stems) - 1)]
-            tokens.append(self.projector(stem(pixels, own)) + self.camera_embedding[camera])
+            seen = self.projector(stem(pixels, own)) + self.camera_embedding[camera]
+            if rows is not None:
+                seen = seen.new_zeros(len(images_bc3hw), *seen.shape[1:]).index_copy(0, rows, seen)
+            tokens.append(seen)
         return torch.cat(tokens, dim=1)

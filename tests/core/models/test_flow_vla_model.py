@@ -66,6 +66,22 @@ def test_padding_tokens_change_nothing():
     assert torch.equal(_act(model, batch), before)
 
 
+@pytest.mark.parametrize("others", VISIONS)
+def test_hidden_cameras_are_not_read_in_training_and_the_loss_is_the_same(others: dict[str, Any]):
+    model = _model(**others)
+    batch = model_batch(model.config)
+    batch["image_mask"] = torch.tensor([[True, False], [False, True]])
+    batch["action"] = torch.randn(2, 4, 3, generator=torch.Generator().manual_seed(8))
+    losses = [
+        model.train(mode).loss(batch, generator=torch.Generator().manual_seed(1))["loss"]
+        for mode in (False, True)
+    ]
+    torch.testing.assert_close(losses[0], losses[1])
+    batch["images"][0, 1] = float("nan")  # an image that is read would end in the loss
+    loss = model.loss(batch, generator=torch.Generator().manual_seed(1))["loss"]
+    torch.testing.assert_close(loss, losses[1])
+
+
 def test_word_order_matters():
     model = _model()
     batch = model_batch(model.config, rows=1)

@@ -80,7 +80,9 @@ class PrefixEncoder(nn.Module):
         language_mask = batch["token_mask"]
         language = self.text(batch["tokens"], language_mask)
         condition = None if self.pool is None else self.pool(language, language_mask)
-        images = self.vision(batch["images"], condition)
+        # Training hides cameras, and images that nobody sees need no time.
+        present = batch["image_mask"] if self.training else None
+        images = self.vision(batch["images"], condition, mask_bc=present)
         state = self.state_in(batch["state"].to(self.state_in.weight.dtype))[:, None]
         image_mask = batch["image_mask"].repeat_interleave(self.vision.tokens_per_camera, dim=1)
         mask_bp = torch.cat([image_mask, language_mask, image_mask.new_ones(len(state), 1)], dim=1)
