@@ -17,6 +17,28 @@ def share_roots() -> list[Path]:
     return roots
 
 
+def file_or_shipped(
+    path_or_name: str | Path, *, folder: str, what: str, error: type[FastVLAError]
+) -> Path:
+    """The path as given, or that of a shipped .yaml file where only its name is given.
+
+    Args:
+        folder: Where the shipped ones are, such as `config/robots`.
+        what: What they are called in the message.
+        error: Raised when no shipped one has that name.
+    """
+    path = Path(path_or_name)
+    if path.suffix or path.is_file():
+        return path
+    try:
+        return share_path(f"{folder}/{path_or_name}.yaml")
+    except FastVLAError as missing:
+        raise error(
+            f"there is no shipped {what} '{path_or_name}'",
+            mend=f"give the path of a .yaml file, or a name from {folder}",
+        ) from missing
+
+
 def share_path(relative: str) -> Path:
     """The absolute path of a shipped file or folder.
 

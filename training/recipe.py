@@ -6,14 +6,13 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal
 
 import yaml
 
-from fastvla_core.errors import DatasetError, FastVLAError
+from fastvla_core.errors import DatasetError
 from fastvla_core.plain_data import PlainDataError, fill
-from fastvla_core.resources import share_path
+from fastvla_core.resources import file_or_shipped
 from training.camera_dropout import CameraDropout
 
 # Smallest and largest value of the numbers of a training run; what is not named is at least 0.
@@ -137,15 +136,7 @@ def load_recipe(path_or_name: str) -> Recipe:
     Raises:
         DatasetError: the file is missing, or has an unknown key or a value that cannot be.
     """
-    path = Path(path_or_name)
-    if not path.suffix and not path.is_file():
-        try:
-            path = share_path(f"config/recipes/{path_or_name}.yaml")
-        except FastVLAError as error:
-            raise DatasetError(
-                f"there is no shipped recipe '{path_or_name}'",
-                mend="give the path of a .yaml file, or a name from config/recipes",
-            ) from error
+    path = file_or_shipped(path_or_name, folder="config/recipes", what="recipe", error=DatasetError)
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:

@@ -10,9 +10,9 @@ from typing import Any
 
 import yaml
 
-from fastvla_core.errors import ContractError, FastVLAError
+from fastvla_core.errors import ContractError
 from fastvla_core.plain_data import PlainDataError, convert, fill
-from fastvla_core.resources import share_path
+from fastvla_core.resources import file_or_shipped
 from fastvla_core.robot import contract as spec
 from fastvla_core.robot.buffers import JOINT_STATES
 
@@ -34,15 +34,9 @@ def load_contract(path_or_name: str | Path) -> spec.RobotContract:
     Raises:
         ContractError: the file is missing or breaks a rule; names file, line, key and mend.
     """
-    path = Path(path_or_name)
-    if not path.suffix and not path.is_file():
-        try:
-            path = share_path(f"config/robots/{path_or_name}.yaml")
-        except FastVLAError as error:
-            raise ContractError(
-                f"there is no shipped robot contract '{path_or_name}'",
-                mend="give the path of a .yaml file, or a name from config/robots",
-            ) from error
+    path = file_or_shipped(
+        path_or_name, folder="config/robots", what="robot contract", error=ContractError
+    )
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
