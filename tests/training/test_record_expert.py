@@ -15,13 +15,22 @@ import pytest
 
 from fastvla_core.cli import main
 from fastvla_core.errors import DatasetError
+from fastvla_core.policy import FastVLA
+from fastvla_core.resources import share_path
 from fastvla_core.robot.contract_file import load_contract
 from fastvla_core.sim.demonstrations import Demonstration, record_demonstration
 from fastvla_core.sim.sim import TabletopSim
+from fastvla_core.types import Observation
 from training.bags.episodes import episode_steps
 from training.bags.inspection import inspect_bag
 from training.bags.reader import open_bag
-from training.record_expert import demonstration_task, record_expert_episodes, write_demonstration
+from training.record_expert import (
+    Driver,
+    _Worker,
+    demonstration_task,
+    record_expert_episodes,
+    write_demonstration,
+)
 
 
 @pytest.fixture(scope="module")
@@ -127,3 +136,24 @@ def test_a_killed_recording_leaves_whole_episodes_and_no_processes(tmp_path):
     found = [path.parent for path in tmp_path.rglob("metadata.yaml")]
     assert found
     assert {inspect_bag(folder).verdict for folder in found} == {0}
+
+
+def test_the_driver_acts_without_the_camera_that_its_episode_hides():
+    contract = load_contract("tabletop")
+    policy = FastVLA.from_pretrained("nano", contract=contract)
+    random = np.random.default_rng(0)
+    cameras = {c: random.integers(0, 256, (96, 96, 3), np.uint8) for c in policy.config.cameras}
+    state = np.zeros(len(policy.config.state_names), np.float32)
+    observation = Observation(stamp_ns=1, task="pick up the red cube", images=cameras, state=state)
+    seen = {}
+    for hidden in ("front", "wrist", None):
+        dropout = {hidden: 1.0} if hidden else 0.0
+        driver = Driver(policy=share_path("config/policies/nano"), camera_dropout=dropout)
+        drive = _Worker(contract, driver).drive(seed=4)
+        assert drive is not None
+        seen[hidden] = drive(observation).positions
+        expected = policy.infer(observation.without_cameras([hidden] if hidden else []))
+        assert np.array_equal(seen[hidden], expected.positions)
+    assert not np.array_equal(seen["front"], seen["wrist"])
+    assert not np.array_equal(seen["front"], seen[None])
+    assert _Worker(contract, None).drive(seed=4) is None
