@@ -240,6 +240,6 @@ def test_camera_dropout_by_name_hides_each_camera_as_often_as_it_says():
     assert 150 < int((~batch.image_mask[:, 1]).sum()) < 250
     with pytest.raises(DatasetError, match="no camera of the policy"):
         training_batch(dataset, seed=0, step=0, batch_size=4, camera_dropout={"rear": 0.5})
+    both = dict.fromkeys(dataset.cameras, 0.6)
     with pytest.raises(DatasetError, match="at most 1"):
-        both = dict.fromkeys(dataset.cameras, 0.6)
         training_batch(dataset, seed=0, step=0, batch_size=4, camera_dropout=both)
