@@ -17,7 +17,7 @@ CORE = [
     "opencv-python-headless>=4.9,<5",
 ]
 SIM = ["mujoco>=3.2"]
-BAGS = ["rosbags>=0.11.9,<0.12", "mcap>=1.2", "zstandard>=0.22", "lz4>=4.3"]
+BAGS = ["rosbags>=0.11.9,<0.12", "mcap>=1.6", "zstandard>=0.22", "lz4>=4.3"]
 TRAIN = ["tqdm>=4.66", "matplotlib>=3.8", "av>=13"]
 # The embedded ROS runtime stands in for rclpy; its wire layer has wheels for x86-64 Linux only.
 EMBEDDED_ROS = ["cyclonedds==11.0.1; sys_platform == 'linux' and platform_machine == 'x86_64'"]

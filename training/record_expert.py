@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fastvla_core.bags.writer import PARTIAL_SUFFIX
 from fastvla_core.errors import DatasetError
 from fastvla_core.robot.contract import RobotContract
 from fastvla_core.sim.demonstrations import TICK_S, Demonstration, record_demonstration
@@ -22,7 +23,7 @@ from fastvla_core.sim.instructions import instruction
 from fastvla_core.sim.rollout import PolicyFn
 from fastvla_core.sim.sim import TabletopSim
 from fastvla_core.sim.tasks import FIRST_EVALUATION_SEED, TASKS, Task, TaskKind, sample_task
-from training.bags.writer import EXPERT_TOPIC, PARTIAL_SUFFIX, EpisodeWriter
+from training.bags.writer import EXPERT_TOPIC, EpisodeWriter
 from training.camera_dropout import CameraDropout, draw_hidden, hiding_chances
 from training.workers import worker_pool
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from struct import error as StructError
 from typing import Any
@@ -10,11 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from rosbags.serde import SerdeError
-from rosbags.typesys import Stores, get_types_from_msg, get_typestore
-from rosbags.typesys.store import Typestore
 
+from fastvla_core.bags.definitions import typestore
 from fastvla_core.errors import MessageError
-from fastvla_core.resources import share_path
 
 IMAGE = "sensor_msgs/msg/Image"
 COMPRESSED_IMAGE = "sensor_msgs/msg/CompressedImage"
@@ -23,20 +20,6 @@ JOINT_TRAJECTORY = "trajectory_msgs/msg/JointTrajectory"
 FLOAT64_ARRAY = "std_msgs/msg/Float64MultiArray"
 STRING = "std_msgs/msg/String"
 TASK_OUTCOME = "fastvla_msgs/msg/TaskOutcome"
-
-
-@functools.lru_cache(maxsize=1)
-def typestore() -> Typestore:
-    """The standard message types, equal from Humble to Jazzy as far as used here, and our own."""
-    store = get_typestore(Stores.ROS2_JAZZY)
-    text = share_path("fastvla_msgs/msg/TaskOutcome.msg").read_text(encoding="utf-8")
-    store.register(get_types_from_msg(text, TASK_OUTCOME))
-    return store
-
-
-def absolute(topic: str) -> str:
-    """The fully qualified name of a topic below the root namespace."""
-    return topic if topic.startswith("/") else f"/{topic}"
 
 
 def stamp_of(stamp_ns: int) -> Any:

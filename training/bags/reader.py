@@ -17,13 +17,13 @@ from typing import Any
 import yaml
 import zstandard
 
+from fastvla_core.bags.writer import PARTIAL_SUFFIX
 from fastvla_core.errors import BagError
 from fastvla_core.robot.contract import RobotContract
 from fastvla_core.robot.contract_file import parse_contract
 from training.bags import mcap_index, storage_db3, storage_mcap
 from training.bags.storage import ZSTD_MAGIC, BagProblem, RawMessage, Storage, TopicInfo
 from training.bags.task_topics import RecordedTask, recorded_task
-from training.bags.writer import PARTIAL_SUFFIX
 
 METADATA_FILE = "metadata.yaml"
 _YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastvla_core.bags.writer import absolute
 from fastvla_core.errors import BagError, MessageError
 from fastvla_core.robot.align import StaleStreamError, observe, required_streams
 from fastvla_core.robot.buffers import JOINT_STATES, StreamBuffers
@@ -125,7 +126,7 @@ class BagStreams:
     def _missing(self, what: str, topic: str) -> BagError:
         there = ", ".join(n for n, info in self._bag.topics.items() if info.count) or "none"
         return BagError(
-            f"{self._bag.path}: holds nothing of {what} on '{messages.absolute(topic)}'; "
+            f"{self._bag.path}: holds nothing of {what} on '{absolute(topic)}'; "
             f"its topics: {there}",
             mend="record that topic, or correct the topic in the robot contract",
         )
@@ -160,7 +161,7 @@ def observe_at(
 
 def find_topic(bag: Bag, topic: str) -> str | None:
     """The bag's name of a contract's topic: below the root, or below one namespace only."""
-    name = messages.absolute(topic)
+    name = absolute(topic)
     filled = [n for n, info in bag.topics.items() if info.count]
     if name in filled:
         return name

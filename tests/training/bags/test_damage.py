@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fastvla_core.bags import writer as writer_module
 from fastvla_core.errors import BagError
-from training.bags import writer as writer_module
 from training.bags.inspection import (
     NOT_READABLE,
     READABLE,

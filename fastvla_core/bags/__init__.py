@@ -1,0 +1,1 @@
+"""Writing rosbag2 recordings (mcap) without ROS; `training.bags` reads them."""
