@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import yaml
-
-from fastvla_core.errors import RosError
+from fastvla_ros.embedded.rcl._rclpy_pybind11 import RCLInvalidROSArgsError, UnknownROSArgsError
+from fastvla_ros.embedded.rcl.parameter_overrides import (
+    ParameterRule,
+    parse_parameter,
+    read_parameter_file,
+)
 
 # Options that take no value.
 FLAGS = {
@@ -20,7 +23,19 @@ FLAGS = {
     "--enable-external-lib-logs",
     "--disable-external-lib-logs",
 }
-ANY_NODE = "/**"
+IGNORED = {"--log-config-file", "--log-file-name"}
+OPTIONS = (
+    "options are -r FROM:=TO, -p NAME:=VALUE, --params-file FILE, --log-level [LOGGER:=]LEVEL, "
+    "-e ENCLAVE, and what follows after `--` is not ROS's"
+)
+LOG_LEVELS = ("unset", "debug", "info", "warn", "error", "fatal")
+
+TOKEN = r"[A-Za-z_][A-Za-z0-9_]*"
+# What may stand on either side of a remap rule: substitutions like {node} are allowed.
+PART = r"(?:[A-Za-z_]|\{\w*\})(?:[A-Za-z0-9_]|\{\w*\})*"
+REMAPPED = re.compile(rf"(?:~|(?:~/|/)?{PART}(?:/{PART})*)\Z")
+NODE_TARGET = re.compile(rf"{TOKEN}\Z")
+NAMESPACE = re.compile(rf"/(?:{TOKEN}(?:/{TOKEN})*)?\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,14 +49,6 @@ class RemapRule:
 
 
 @dataclass(frozen=True, slots=True)
-class ParameterRule:
-    """Values for the nodes whose full name fits `pattern`."""
-
-    pattern: str
-    values: dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
 class RosArguments:
     """What a command line says to ROS."""
 
@@ -50,17 +57,20 @@ class RosArguments:
     log_levels: dict[str, str] = field(default_factory=dict)
     rosout: bool = True
     stdout: bool = True
+    enclave: str = "/"
 
 
 def parse_arguments(args: Sequence[str]) -> RosArguments:
     """Read every `--ros-args ... [--]` section.
 
     Raises:
-        RosError: an option is unknown, or its value is malformed.
+        UnknownROSArgsError: there is no such option.
+        RCLInvalidROSArgsError: its value is missing or malformed.
     """
     remaps: list[RemapRule] = []
     parameters: list[ParameterRule] = []
     log_levels: dict[str, str] = {}
+    enclave = "/"
     flags: set[str] = set()
     for option, value in _options(args):
         if option in ("-r", "--remap"):
@@ -70,18 +80,21 @@ def parse_arguments(args: Sequence[str]) -> RosArguments:
         elif option == "--params-file":
             parameters += read_parameter_file(Path(value))
         elif option == "--log-level":
-            logger, _, level = value.rpartition(":=")
+            logger, level = parse_log_level(value)
             log_levels[logger] = level
+        elif option in ("-e", "--enclave"):
+            enclave = parse_enclave(value)
         elif option in FLAGS:
             flags.add(option)
-        elif option not in ("-e", "--enclave", "--log-config-file", "--log-file-name"):
-            raise RosError(f"unknown ROS argument '{option}'", mend="see `ros2 run --help`")
+        elif option not in IGNORED:
+            raise UnknownROSArgsError(f"unknown ROS argument '{option}'", mend=OPTIONS)
     return RosArguments(
         tuple(remaps),
         tuple(parameters),
         log_levels,
         rosout="--disable-rosout-logs" not in flags,
         stdout="--disable-stdout-logs" not in flags,
+        enclave=enclave,
     )
 
 
@@ -111,7 +124,7 @@ def _options(args: Sequence[str]) -> Iterator[tuple[str, str]]:
             yield option, ""
             continue
         if position == len(words):
-            raise RosError(f"ROS argument '{option}' lacks its value")
+            raise RCLInvalidROSArgsError(f"ROS argument '{option}' lacks its value")
         yield option, words[position]
         position += 1
 
@@ -120,93 +133,46 @@ def parse_remap(text: str) -> RemapRule:
     """Read one remap rule.
 
     Raises:
-        RosError: it is not `from:=to`.
+        RCLInvalidROSArgsError: it is not `from:=to`, or a side is no name.
     """
     source, mark, target = text.partition(":=")
-    if not mark or not source or not target:
-        raise RosError(f"remap '{text}' is not FROM:=TO")
-    kind = None
-    node, colon, rest = source.partition(":")
+    if not mark:
+        raise RCLInvalidROSArgsError(f"remap '{text}' is not FROM:=TO")
+    kind, node = None, ""
+    before, colon, rest = source.partition(":")
     if colon and not rest.startswith("//"):
-        source = rest
-    else:
-        node = ""
+        node, source = before, rest
     for prefix, name in (("rostopic://", "topic"), ("rosservice://", "service")):
         if source.startswith(prefix):
             source, kind = source.removeprefix(prefix), name
     source = "__node" if source == "__name" else source
+    allowed = {"__node": NODE_TARGET, "__ns": NAMESPACE}.get(source, REMAPPED)
+    good_node = not colon or node == "" or NODE_TARGET.match(node)
+    if not (good_node and REMAPPED.match(source) and allowed.match(target)):
+        raise RCLInvalidROSArgsError(f"remap '{text}': a name in it breaks ROS's rules")
     return RemapRule(source, target, node or None, kind)
 
 
-def parse_parameter(text: str) -> ParameterRule:
-    """Read `[node:]name:=value`; the value is YAML.
+def parse_log_level(text: str) -> tuple[str, str]:
+    """Read `[logger:=]level`; the logger is "" when it is meant for all.
 
     Raises:
-        RosError: it is not of that form.
+        RCLInvalidROSArgsError: there is no such level.
     """
-    name, mark, value = text.partition(":=")
-    if not mark or not name:
-        raise RosError(f"parameter '{text}' is not NAME:=VALUE")
-    node, colon, rest = name.partition(":")
-    pattern, name = (f"/**/{node}", rest) if colon else (ANY_NODE, name)
-    try:
-        parsed = yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise RosError(f"parameter '{text}': the value is not YAML: {error}") from error
-    return ParameterRule(pattern, {name: parsed})
-
-
-def read_parameter_file(path: Path) -> list[ParameterRule]:
-    """Read a parameter file: node names (nested namespaces allowed) over `ros__parameters`.
-
-    Raises:
-        RosError: the file is missing or is not a parameter file.
-    """
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        raise RosError(f"cannot read the parameter file {path}: {error}") from error
-    rules = list(_node_rules(content, ""))
-    if not rules and content:
-        raise RosError(
-            f"{path} has no `ros__parameters`", mend="put the values below NODE: ros__parameters:"
+    logger, _, level = text.rpartition(":=")
+    if level.lower() not in LOG_LEVELS:
+        raise RCLInvalidROSArgsError(
+            f"'{level}' is not a log level", mend=f"levels are {', '.join(LOG_LEVELS[1:])}"
         )
-    return rules
+    return logger, level
 
 
-def _node_rules(content: Any, prefix: str) -> Iterator[ParameterRule]:
-    if not isinstance(content, dict):
-        return
-    for key, value in content.items():
-        if key == "ros__parameters":
-            yield ParameterRule(prefix or "/", dict(flatten(value or {})))
-        else:
-            yield from _node_rules(value, f"{prefix}/{str(key).strip('/')}")
+def parse_enclave(text: str) -> str:
+    """Read the name of an enclave.
 
-
-def flatten(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Nested mappings as dotted names."""
-    for key, value in values.items():
-        name = f"{prefix}{key}"
-        if isinstance(value, dict):
-            yield from flatten(value, f"{name}.")
-        else:
-            yield name, value
-
-
-def overrides_for(rules: Sequence[ParameterRule], node: str) -> dict[str, Any]:
-    """The values that the rules give to the node of this full name; later rules win."""
-    result: dict[str, Any] = {}
-    for rule in rules:
-        if matches(rule.pattern.strip("/").split("/"), node.strip("/").split("/")):
-            result |= rule.values
-    return result
-
-
-def matches(pattern: list[str], name: list[str]) -> bool:
-    """Whether the parts fit; `*` is one part, `**` is any number of parts."""
-    if not pattern:
-        return not name
-    if pattern[0] == "**":
-        return any(matches(pattern[1:], name[i:]) for i in range(len(name) + 1))
-    return bool(name) and pattern[0] in ("*", name[0]) and matches(pattern[1:], name[1:])
+    Raises:
+        RCLInvalidROSArgsError: it is not an absolute name.
+    """
+    if not NAMESPACE.match(text):
+        raise RCLInvalidROSArgsError(f"enclave '{text}' is not an absolute name such as /robot")
+    return text

@@ -10,7 +10,7 @@ from builtin_interfaces.msg import Time as TimeMsg
 from rcl_interfaces.msg import Log, ParameterEvent
 
 from fastvla_ros.embedded.rcl import names
-from fastvla_ros.embedded.rcl.arguments import overrides_for, parse_arguments
+from fastvla_ros.embedded.rcl.arguments import parse_arguments
 from fastvla_ros.embedded.rcl.clock import Clock, ROSClock
 from fastvla_ros.embedded.rcl.context import Context
 from fastvla_ros.embedded.rcl.exceptions import NotInitializedException
@@ -26,6 +26,7 @@ from fastvla_ros.embedded.rcl.node_graph import NodeGraph
 from fastvla_ros.embedded.rcl.node_parameter_api import NodeParameterApi
 from fastvla_ros.embedded.rcl.node_parameters import NodeParameters
 from fastvla_ros.embedded.rcl.parameter import Parameter
+from fastvla_ros.embedded.rcl.parameter_overrides import overrides_for
 from fastvla_ros.embedded.rcl.parameter_service import ParameterService
 from fastvla_ros.embedded.rcl.qos import (
     qos_profile_parameter_events,
@@ -72,8 +73,9 @@ class Node(NodeEntities, NodeParameterApi, NodeGraph):
         process = self._context.arguments if use_global_arguments else parse_arguments([])
         self._remaps = (*own.remaps, *process.remaps)
         self._name, self._namespace = self._chosen_names(node_name, namespace or "/")
-        rules = (*process.parameters, *own.parameters)
-        overrides = overrides_for(rules, self.get_fully_qualified_name())
+        full_name = self.get_fully_qualified_name()
+        overrides = overrides_for(process.parameters, full_name)
+        overrides |= overrides_for(own.parameters, full_name)
         overrides |= {p.name: p.value for p in parameter_overrides or []}
         self._start_empty()
         self._executor: weakref.ref[Executor] | None = None

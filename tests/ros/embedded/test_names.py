@@ -12,7 +12,7 @@ from rclpy.exceptions import (
 from rclpy.utilities import remove_ros_args
 
 from fastvla_core.errors import RosError
-from fastvla_ros.embedded.rcl.arguments import overrides_for, parse_arguments
+from fastvla_ros.embedded.rcl.arguments import parse_arguments
 from fastvla_ros.embedded.rcl.names import (
     expand_name,
     remap_name,
@@ -20,6 +20,7 @@ from fastvla_ros.embedded.rcl.names import (
     validate_namespace,
     validate_node_name,
 )
+from fastvla_ros.embedded.rcl.parameter_overrides import overrides_for
 from fastvla_ros.embedded.wire.names import ros_service, ros_service_type, ros_topic, ros_type
 
 

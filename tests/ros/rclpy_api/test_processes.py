@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -15,45 +12,17 @@ import pytest
 from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
 
-from fastvla_ros.embedded.wire.config import RMEM_MAX, RMEM_WANTED
+from tests.ros.ros_session import wait_for_line
 
 PEERS = Path(__file__).parent / "peers"
-ROOT = Path(__file__).parents[3]
-
-
-@pytest.fixture
-def start():
-    """Starts a peer; it is killed at the end if it still runs."""
-    started = []
-
-    def run(name, *args):
-        process = subprocess.Popen(
-            [sys.executable, "-W", "error", str(PEERS / f"{name}.py"), *args],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-        )
-        started.append(process)
-        return process
-
-    yield run
-    for process in started:
-        process.kill()
-        process.communicate()
-
-
-def wait_for_line(process, expected):
-    while line := process.stdout.readline():
-        if line.strip() == expected:
-            return
-    raise AssertionError(f"the peer ended without '{expected}'")
+RMEM_MAX = Path("/proc/sys/net/core/rmem_max")
+RMEM_WANTED = 4_194_304
 
 
 @pytest.mark.parametrize("kind", ["single", "pool"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["INT", "TERM"])
 def test_a_signal_ends_the_spinning_and_the_process_exits_cleanly(start, kind, number):
-    process = start("spinner", kind)
+    process = start(PEERS / "spinner.py", kind)
     wait_for_line(process, "tick")
     process.send_signal(number)
     output = process.communicate(timeout=10)[0].split("\n")
@@ -65,7 +34,7 @@ def test_a_signal_ends_the_spinning_and_the_process_exits_cleanly(start, kind, n
 
 
 def test_a_process_that_destroys_nothing_still_exits_cleanly(start):
-    process = start("spinner", "untidy")
+    process = start(PEERS / "spinner.py", "untidy")
     wait_for_line(process, "tick")
     process.send_signal(signal.SIGTERM)
     output = process.communicate(timeout=10)[0]
@@ -98,7 +67,7 @@ def test_images_of_three_cameras_cross_processes(ros, start, reliability, least)
             lambda image, camera=camera: see(camera, image),
             QoSProfile(depth=60, reliability=policy),
         )
-    process = start("cameras", reliability)
+    process = start(PEERS / "cameras.py", reliability)
     assert ros.until(lambda: all(n and n[-1] == 59 for n in numbers), timeout_s=30)
     publish_ms = float(process.stdout.readline())
     arrived = sum(map(len, numbers))
@@ -115,7 +84,7 @@ def test_a_stopped_reader_blocks_the_publisher_but_not_the_process(ros, start):
     node = ros.node("camera")
     # Only a writer that keeps everything ever waits for a reader.
     publisher = node.create_publisher(Image, "front", QoSProfile(history=HistoryPolicy.KEEP_ALL))
-    process = start("listener")
+    process = start(PEERS / "listener.py")
     assert ros.until(lambda: publisher.get_subscription_count() == 1, timeout_s=30)
     image = Image(data=bytes(921_600))
     publisher.publish(image)

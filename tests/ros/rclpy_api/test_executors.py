@@ -221,16 +221,6 @@ def test_a_node_moves_to_the_executor_that_takes_it(ros):
     assert node.executor is None
 
 
-def test_the_wait_threads_failure_leaves_through_spin(ros):
-    from fastvla_core.errors import RosError
-
-    ros.node("node")
-    ros.context._fail(ZeroDivisionError("in the wait thread"))
-    with pytest.raises(RosError) as caught:
-        ros.until(lambda: False)
-    assert isinstance(caught.value.__cause__, ZeroDivisionError)
-
-
 def test_a_rate_sleeps_for_its_period(ros):
     node = ros.node("node")
     rate = node.create_rate(50.0)

@@ -1,4 +1,4 @@
-"""Start and end: contexts, domains, the environment, the installation."""
+"""What the runtime takes from its surroundings: variables, the kernel, packages."""
 
 from __future__ import annotations
 
@@ -6,85 +6,16 @@ import os
 import subprocess
 import sys
 import threading
-from pathlib import Path
 
 import pytest
 import rclpy
-from rclpy.exceptions import NotInitializedException
 from rclpy.node import Node
-from rclpy.utilities import get_default_context
-from std_msgs.msg import String
 
 from fastvla_core.errors import DependencyError, RosError
 from fastvla_ros.embedded.wire import config, participant
 from fastvla_ros.embedded.wire.participant import self_test
 from fastvla_ros.runtime import uses_embedded_ros
-
-ROOT = Path(__file__).parents[3]
-
-
-def test_the_default_context_can_be_used_again_and_again():
-    for _ in range(2):
-        assert not rclpy.ok()
-        rclpy.init(args=[])
-        node = rclpy.create_node("node")
-        rclpy.spin_once(node, timeout_sec=0.01)
-        assert rclpy.ok()
-        node.destroy_node()
-        rclpy.shutdown()
-    with pytest.raises(RuntimeError):
-        rclpy.shutdown()
-    rclpy.try_shutdown()
-
-
-def test_nodes_need_init():
-    with pytest.raises(NotInitializedException):
-        Node("node")
-
-
-def test_init_is_called_once():
-    with rclpy.init(args=[]):
-        with pytest.raises(RuntimeError, match="once"):
-            rclpy.init(args=[])
-        assert get_default_context().ok()
-    assert not rclpy.ok()
-
-
-def test_publishing_after_shutdown_raises_and_nodes_can_still_be_destroyed(ros):
-    from rclpy._rclpy_pybind11 import RCLError
-
-    node = ros.node("node")
-    publisher = node.create_publisher(String, "x", 1)
-    called = []
-    ros.context.on_shutdown(lambda: called.append(1))
-    ros.context.shutdown()
-    assert called == [1]
-    with pytest.raises(RCLError, match="context is invalid"):
-        publisher.publish(String())
-    node.get_logger().info("after the end")
-    node.destroy_node()
-
-
-def test_threads_and_participants_end_with_the_context():
-    before = threading.active_count()
-    context = rclpy.Context()
-    rclpy.init(args=[], context=context)
-    node = Node("node", context=context)
-    assert threading.active_count() == before + 1
-    context.shutdown()
-    node.destroy_node()
-    assert threading.active_count() == before
-
-
-def test_two_domains_do_not_hear_each_other(ros, domain_id):
-    other = rclpy.Context()
-    rclpy.init(args=[], context=other, domain_id=domain_id + 1)
-    far = Node("far", context=other)
-    near = ros.node("near")
-    assert other.get_domain_id() == domain_id + 1
-    assert not near.wait_for_node("/far", timeout=0.3)
-    far.destroy_node()
-    other.shutdown()
+from tests.ros.ros_session import ROOT
 
 
 @pytest.mark.parametrize("value", ["x", "-1", "300"])
@@ -119,6 +50,17 @@ def test_another_sample_layout_is_found_at_the_start(ros, monkeypatch):
     monkeypatch.setattr(participant.rawio, "take", lambda reader: [])
     with pytest.raises(DependencyError, match="another layout"):
         self_test(ros.context.participant)
+
+
+def test_threads_and_participants_end_with_the_context():
+    before = threading.active_count()
+    context = rclpy.Context()
+    rclpy.init(args=[], context=context)
+    node = Node("node", context=context)
+    assert threading.active_count() == before + 1
+    context.shutdown()
+    node.destroy_node()
+    assert threading.active_count() == before
 
 
 def test_the_embedded_runtime_is_in_use_and_says_so():
