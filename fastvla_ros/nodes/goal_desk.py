@@ -7,13 +7,21 @@ import time
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from fastvla_core.errors import RosError
 from fastvla_ros.nodes.goal_session import GoalSession
-from fastvla_ros.nodes.goal_types import GoalCode, GoalEnd, Instant, Outcome, Tick
+from fastvla_ros.nodes.goal_types import GoalCode, GoalEnd, Instant, Outcome, Tick, most_urgent
 from fastvla_ros.nodes.policy_server_parameters import OnBusy
 
 # Between the answer "accepted" and the call that hands the goal over; then the client is gone.
 _HANDOVER_S = 1.0
-_POLL_S = 0.02
+
+
+class GoalNotStartedError(RosError):
+    """An accepted goal must not start any more; `code` is how it ends."""
+
+    def __init__(self, code: GoalCode, message: str) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class DeskListener(Protocol):
@@ -24,11 +32,19 @@ class DeskListener(Protocol):
         ...
 
     def start(self, request: Any) -> GoalSession:
-        """A session for an accepted request."""
+        """A session for an accepted request.
+
+        Raises:
+            GoalNotStartedError: the server was stopped or deactivated since it was accepted.
+        """
         ...
 
     def publish(self, session: GoalSession, tick: Tick, goal_handle: Any) -> None:
         """Send what a tick asks for."""
+        ...
+
+    def finish(self, goal_handle: Any, end: GoalEnd) -> None:
+        """Bring the action's goal to its final state; only then does the next one start."""
         ...
 
     def on_error(self, error: Exception) -> None:
@@ -57,6 +73,7 @@ class GoalDesk:
         self._ticking = threading.Lock()
         self._entries: dict[bytes, _Entry] = {}
         self._running: _Entry | None = None
+        self._canceled_early: set[bytes] = set()
         self._handover_until = 0.0
 
     @property
@@ -81,18 +98,31 @@ class GoalDesk:
 
     def accepted(self, handle: Any) -> None:
         """Take the accepted goal over and have it executed."""
+        key = _key(handle)
         with self._changed:
             self._handover_until = 0.0
             for entry in self._entries.values():
                 self._ask(entry, GoalCode.PREEMPTED, "a newer goal took over")
-            self._entries[_key(handle)] = _Entry(handle)
-        handle.execute()
+            self._entries[key] = _Entry(handle)
+            if key in self._canceled_early:
+                self._canceled_early.discard(key)
+                self.cancel(handle)
+        try:
+            handle.execute()
+        # A cancel came between the look at the goal's state and its change; it sees it now.
+        except RuntimeError:
+            handle.execute()
 
     def cancel(self, handle: Any) -> bool:
         """Cancel a goal; False when it has already ended."""
         with self._changed:
             entry = self._entries.get(_key(handle))
-            return entry is not None and self._ask(entry, GoalCode.CANCELED, "canceled")
+            if entry is not None:
+                return self._ask(entry, GoalCode.CANCELED, "canceled")
+            # The client knows of the acceptance before `accepted` hands the goal over.
+            if handle.is_active:
+                self._canceled_early.add(_key(handle))
+            return bool(handle.is_active)
 
     def execute(self, handle: Any) -> GoalEnd:
         """Run a goal to its end; blocks its thread, `tick` in another one drives it."""
@@ -100,16 +130,23 @@ class GoalDesk:
         try:
             if self._claim(entry):
                 entry.done.wait()
+        except GoalNotStartedError as error:
+            entry.request = (error.code, error.message)
         except Exception as error:
             entry.request = (GoalCode.UNKNOWN, f"{type(error).__name__}: {error}")
             self._listener.on_error(error)
+        with self._changed:
+            asked = entry.request or (GoalCode.UNKNOWN, "")
+            end = entry.end = entry.end or _never_started(*asked)
+        try:
+            self._listener.finish(handle, end)
         finally:
             with self._changed:
                 self._entries.pop(_key(handle), None)
                 if self._running is entry:
                     self._running = None
                 self._changed.notify_all()
-        return entry.end or _never_started(*(entry.request or (GoalCode.UNKNOWN, "")))
+        return end
 
     def tick(self) -> None:
         """One control tick of the running goal."""
@@ -145,16 +182,19 @@ class GoalDesk:
         return True
 
     def _ask(self, entry: _Entry, code: GoalCode, message: str) -> bool:
+        if entry.end is not None:
+            return False
         if entry.session is not None:
             return entry.session.request_end(code, message)
-        if entry.request is None:
+        if entry.request is None or most_urgent((code, entry.request[0])) is code:
             entry.request = (code, message)
+        self._changed.notify_all()
         return True
 
     def _claim(self, entry: _Entry) -> bool:
         with self._changed:
             while self._running is not None and entry.request is None:
-                self._changed.wait(_POLL_S)
+                self._changed.wait()
             if entry.request is not None:
                 return False
             self._running = entry

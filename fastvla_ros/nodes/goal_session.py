@@ -23,22 +23,9 @@ from fastvla_ros.nodes.goal_types import (
     Outcome,
     PathLatency,
     Tick,
+    most_urgent,
 )
 
-# Where several ends are asked for between two ticks, the first of these is reported.
-_URGENCY = (
-    GoalCode.SAFETY_STOP,
-    GoalCode.CANCELED,
-    GoalCode.DEACTIVATED,
-    GoalCode.PREEMPTED,
-    GoalCode.CONTROLLER_LOST,
-    GoalCode.UNKNOWN,
-    GoalCode.INVALID_ACTION,
-    GoalCode.INFERENCE_FAILED,
-    GoalCode.NONE,
-    GoalCode.STALE_SENSOR,
-    GoalCode.TIMEOUT,
-)
 _CLOCK_JUMP_NS = 100_000_000
 
 
@@ -262,7 +249,7 @@ class GoalSession:
         return command
 
     def _finish(self, now: Instant, chunk: ActionChunk | None) -> Tick:
-        code = next(code for code in _URGENCY if code in self._requests)
+        code = most_urgent(self._requests)
         message, outcome = self._requests[code]
         moving = self._hold_due or self._state is GoalState.EXECUTING
         command = self._motion.hold(now_ns=now.ros_ns) if moving else None

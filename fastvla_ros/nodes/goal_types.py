@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -22,6 +23,27 @@ class GoalCode(IntEnum):
     INFERENCE_FAILED = 8
     CONTROLLER_LOST = 9
     UNKNOWN = 65535
+
+
+# Where several ends are asked for at once, the first of these is reported.
+_URGENCY = (
+    GoalCode.SAFETY_STOP,
+    GoalCode.CANCELED,
+    GoalCode.DEACTIVATED,
+    GoalCode.PREEMPTED,
+    GoalCode.CONTROLLER_LOST,
+    GoalCode.UNKNOWN,
+    GoalCode.INVALID_ACTION,
+    GoalCode.INFERENCE_FAILED,
+    GoalCode.NONE,
+    GoalCode.STALE_SENSOR,
+    GoalCode.TIMEOUT,
+)
+
+
+def most_urgent(codes: Iterable[GoalCode]) -> GoalCode:
+    """The end to report of several: a safety stop is never called a timeout."""
+    return min(codes, key=_URGENCY.index)
 
 
 class Outcome(IntEnum):

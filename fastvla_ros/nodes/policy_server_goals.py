@@ -14,7 +14,6 @@ from rclpy.node import Node
 from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
-from fastvla_core.errors import RosError
 from fastvla_core.robot.contract import RobotContract
 from fastvla_core.runtime.engine import InferenceWorker
 from fastvla_msgs.action import ExecuteTask
@@ -22,17 +21,17 @@ from fastvla_ros.bridge.joints import stamp_ns
 from fastvla_ros.bridge.streams import StreamBridge
 from fastvla_ros.commands import joint_trajectory
 from fastvla_ros.nodes import policy_server_messages as messages
-from fastvla_ros.nodes.goal_desk import GoalDesk
+from fastvla_ros.nodes.goal_desk import GoalDesk, GoalNotStartedError
 from fastvla_ros.nodes.goal_session import GoalSession
 from fastvla_ros.nodes.goal_types import GoalCode, GoalEnd, Instant, Outcome, PathLatency, Tick
 from fastvla_ros.nodes.policy_server_links import ServerLinks
 from fastvla_ros.nodes.policy_server_parameters import ServerParameters
+from fastvla_ros.nodes.policy_server_safety import SafetyWatch
 
 # Ending takes milliseconds; this bounds it on a machine that is overloaded.
 _RESULT_TIMEOUT_S = 5.0
 _SEND_S = 0.05
-_CANCEL_HANDOVER_S = 1.0
-_GUARD_TIMEOUT_NS = 3_000_000_000
+_CANCEL_HANDOVER_S = 5.0
 # A judge's clock may lag: the simulator stamps its verdict with the last simulated instant.
 _VERDICT_LAG_NS = 200_000_000
 
@@ -54,19 +53,19 @@ class ServerGoals:
     Attributes:
         latencies: Each chunk's way from image arrival to command, newest last.
         last_end: How the last goal ended.
+        last_rejection: Why the last goal was rejected; a goal's client is not told.
     """
 
     def __init__(self, node: Node) -> None:
         self.latencies: deque[PathLatency] = deque(maxlen=10_000)
         self.last_end: GoalEnd | None = None
+        self.last_rejection = ""
         self._node = node
+        self._safety = SafetyWatch()
         self._desk = GoalDesk(self)
         self._serving: Serving | None = None
         self._accepting = False
         self._executing: set[int] = set()
-        self._stopped = ""
-        self._guard: Any = None
-        self._guard_seen_ns = self._limited_before = 0
         self._action: ActionServer | None = None
 
     def serve(self) -> None:
@@ -127,15 +126,12 @@ class ServerGoals:
 
     def stop_reason(self) -> str:
         """Why nothing may move: the server's own stop or the guard's; "" when it may."""
-        if self._guard is not None and self._guard.latched:
-            return self._stopped or f"the guard stopped: {self._guard.reason}"
-        return self._stopped
+        return self._safety.reason
 
     def tick(self) -> None:
         """One control tick."""
         session = self._desk.session
-        lost_ns = time.monotonic_ns() - self._guard_seen_ns
-        if session is not None and self._guard is not None and lost_ns > _GUARD_TIMEOUT_NS:
+        if session is not None and self._safety.guard_lost:
             session.request_end(GoalCode.CONTROLLER_LOST, "the command guard is gone")
         self._desk.tick()
 
@@ -145,15 +141,16 @@ class ServerGoals:
         serving = self._serving
         if serving is None or not self._accepting:
             return self._reject("the server is not active")
-        if why := self.stop_reason():
+        if why := self._safety.reason:
             return self._reject(f"the emergency stop holds: {why}; call ~/reset_stop")
-        if why := messages.refusal(request, checkpoint=serving.parameters.checkpoint):
+        if why := messages.refusal(request, parameters=serving.parameters):
             return self._reject(why)
         if not self._desk.reserve(on_busy=serving.parameters.on_busy):
             return self._reject("another goal runs (parameter on_busy: reject)")
         return GoalResponse.ACCEPT
 
     def _reject(self, why: str) -> GoalResponse:
+        self.last_rejection = why
         self._node.get_logger().warning(f"goal rejected: {why}")
         return GoalResponse.REJECT
 
@@ -163,24 +160,9 @@ class ServerGoals:
     def _execute(self, handle: Any) -> Any:
         self._executing.add(threading.get_ident())
         try:
-            return self._run(handle)
+            return messages.to_result(self._desk.execute(handle))
         finally:
             self._executing.discard(threading.get_ident())
-
-    def _run(self, handle: Any) -> Any:
-        end = self._desk.execute(handle)
-        self.last_end = end
-        if end.code is GoalCode.CANCELED and _wait_canceling(handle):
-            handle.canceled()
-        elif end.code is GoalCode.NONE and end.outcome is not Outcome.FAILURE:
-            handle.succeed()
-        else:
-            handle.abort()
-        self._node.get_logger().info(
-            f"'{handle.request.task}' ended: {end.code.name}, outcome {end.outcome.name}, "
-            f"{end.elapsed_s:.1f} s{f' ({end.message})' if end.message else ''}"
-        )
-        return messages.to_result(end)
 
     # -- DeskListener --------------------------------------------------------------------------
 
@@ -190,17 +172,25 @@ class ServerGoals:
         return Instant(ros_ns=ros_ns, steady_ns=time.monotonic_ns())
 
     def start(self, request: Any) -> GoalSession:
-        """A session for an accepted request."""
+        """A session for an accepted request.
+
+        Raises:
+            GoalNotStartedError: the server was stopped or deactivated since it was accepted.
+        """
         serving = self._serving
+        if why := self._safety.reason:
+            raise GoalNotStartedError(GoalCode.SAFETY_STOP, why)
         if serving is None or not self._accepting:
-            raise RosError("the server was deactivated before the goal began")
+            raise GoalNotStartedError(
+                GoalCode.DEACTIVATED, "the server was deactivated before the goal began"
+            )
         task = request.task.strip()
         if not request.dry_run and serving.links.command.get_subscription_count() == 0:
             self._node.get_logger().warning(
                 f"nobody listens to '{serving.contract.outputs.command}': the robot will not "
                 "move; start the command_guard"
             )
-        self._limited_before = self._guard.commands_limited if self._guard else 0
+        self._safety.start_counting()
         serving.links.current_task.publish(String(data=task))
         return GoalSession(
             task,
@@ -230,6 +220,20 @@ class ServerGoals:
         if tick.end is not None:
             serving.links.current_task.publish(String(data=""))
 
+    def finish(self, goal_handle: Any, end: GoalEnd) -> None:
+        """Bring the action's goal to its final state, and log it."""
+        self.last_end = end
+        if end.code is GoalCode.CANCELED and _wait_canceling(goal_handle):
+            goal_handle.canceled()
+        elif end.code is GoalCode.NONE and end.outcome is not Outcome.FAILURE:
+            goal_handle.succeed()
+        else:
+            goal_handle.abort()
+        self._node.get_logger().info(
+            f"{goal_handle.request.task!r} ended: {end.code.name}, outcome {end.outcome.name}, "
+            f"{end.elapsed_s:.1f} s{f' ({end.message})' if end.message else ''}"
+        )
+
     def on_error(self, error: Exception) -> None:
         """Log a defect that ended a goal."""
         self._node.get_logger().error(f"a defect ended the goal: {type(error).__name__}: {error}")
@@ -255,17 +259,17 @@ class ServerGoals:
 
     def on_guard(self, message: Any) -> None:
         """The guard told its status."""
-        self._guard, self._guard_seen_ns = message, time.monotonic_ns()
+        self._safety.on_guard(message)
         session = self._desk.session
         if session is None:
             return
-        session.on_limited(max(0, message.commands_limited - self._limited_before))
+        session.on_limited(self._safety.limited)
         if message.latched:
             session.request_end(GoalCode.SAFETY_STOP, f"the guard stopped: {message.reason}")
 
     def _on_stop(self, _request: Any, response: Any) -> Any:
-        self._stopped = "~/stop was called"
-        self._desk.end_all(GoalCode.SAFETY_STOP, self._stopped, timeout_s=_RESULT_TIMEOUT_S)
+        self._safety.stop("~/stop was called")
+        self._desk.end_all(GoalCode.SAFETY_STOP, self._safety.reason, timeout_s=_RESULT_TIMEOUT_S)
         response.success, response.message = True, "stopped; call ~/reset_stop to go on"
         return response
 
@@ -273,7 +277,7 @@ class ServerGoals:
         if self._desk.busy:
             response.success, response.message = False, "a goal is still active; end it first"
         else:
-            self._stopped = ""
+            self._safety.release()
             response.success, response.message = True, "the stop is released"
         return response
 

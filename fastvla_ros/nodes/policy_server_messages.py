@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import array
-import math
 from typing import Any
 
 from builtin_interfaces.msg import Time
@@ -13,6 +12,10 @@ from fastvla_msgs.action import ExecuteTask
 from fastvla_msgs.msg import ActionChunk as ActionChunkMessage
 from fastvla_ros.nodes.goal_types import GoalEnd, GoalFeedback, GoalOptions
 from fastvla_ros.nodes.policy_server_parameters import ServerParameters
+
+# What a person says to a robot is short; a longer text is a mistake, and would flood the logs.
+_LONGEST_TASK = 1000
+_SLOWEST = 0.001
 
 
 def to_options(goal: Any, *, parameters: ServerParameters) -> GoalOptions:
@@ -27,16 +30,22 @@ def to_options(goal: Any, *, parameters: ServerParameters) -> GoalOptions:
     )
 
 
-def refusal(goal: Any, *, checkpoint: str) -> str:
+def refusal(goal: Any, *, parameters: ServerParameters) -> str:
     """Why a goal cannot be accepted, whatever the server does; "" when it can."""
     if not goal.task.strip():
         return "the instruction is empty; say what to do, for example 'pick up the red cube'"
-    if goal.checkpoint_id not in ("", checkpoint):
-        return f"checkpoint '{goal.checkpoint_id}' is not loaded, '{checkpoint}' is"
-    if not (math.isfinite(goal.timeout_s) and goal.timeout_s >= 0):
-        return f"timeout_s is {goal.timeout_s}, expected seconds, or 0 for the server's default"
-    if not 0 <= goal.speed_scale <= 1:
-        return f"speed_scale is {goal.speed_scale}, expected (0, 1], or 0 for full speed"
+    if len(goal.task) > _LONGEST_TASK:
+        return f"the instruction has {len(goal.task)} characters, at most {_LONGEST_TASK} are read"
+    if goal.checkpoint_id not in ("", parameters.checkpoint):
+        asked = goal.checkpoint_id[:_LONGEST_TASK]
+        return f"checkpoint '{asked}' is not loaded, '{parameters.checkpoint}' is"
+    if not 0 <= goal.timeout_s <= parameters.max_timeout_s:
+        return (
+            f"timeout_s is {goal.timeout_s}, expected at most {parameters.max_timeout_s:g} s, "
+            "or 0 for the server's default"
+        )
+    if not (goal.speed_scale == 0 or _SLOWEST <= goal.speed_scale <= 1):
+        return f"speed_scale is {goal.speed_scale}, expected {_SLOWEST:g} to 1, or 0 for full speed"
     return ""
 
 

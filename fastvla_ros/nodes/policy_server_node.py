@@ -28,7 +28,7 @@ from fastvla_ros.nodes.policy_server_diagnostics import (
 )
 from fastvla_ros.nodes.policy_server_goals import ServerGoals, Serving
 from fastvla_ros.nodes.policy_server_links import ServerLinks
-from fastvla_ros.nodes.policy_server_loading import load_policy, warm_up
+from fastvla_ros.nodes.policy_server_loading import BoundedLoader, load_policy, warm_up
 from fastvla_ros.nodes.policy_server_parameters import (
     ServerParameters,
     declare_parameters,
@@ -56,14 +56,16 @@ class PolicyServerNode(LifecycleNode):
             callback_group=MutuallyExclusiveCallbackGroup(),
         )
         self._serving: Serving | None = None
+        self._loader = BoundedLoader[InferenceWorker]()
         self._failure: FastVLAError | None = None
         self._starting = False
         self._control_timer: Any = None
-        self._changing, self._diagnosing = threading.Lock(), threading.Lock()
+        self._changing, self._diagnosing = threading.RLock(), threading.Lock()
         self._diagnostics: Any = None
         self._diagnostics_timer: Any = None
         if self.get_parameter("autostart").value:
             self._start()
+        self._survive_impossible_transitions()
         self._goals.serve()
 
     @property
@@ -90,6 +92,24 @@ class PolicyServerNode(LifecycleNode):
                 "policy_server: cannot be started", mend="its log above says why"
             )
         self._starting = False
+
+    def _survive_impossible_transitions(self) -> None:
+        # In rclpy a request for a transition that is not possible now raises, which would end
+        # the executor and with it the process. The embedded runtime refuses it in words.
+        service = getattr(self, "_service_change_state", None)
+        if service is None:
+            return
+        answer = service.callback
+
+        def answer_or_refuse(request: Any, response: Any) -> Any:
+            try:
+                return answer(request, response)
+            except RuntimeError as error:
+                self.get_logger().warning(f"transition {request.transition.id}: {error}")
+                response.success = False
+                return response
+
+        service.callback = answer_or_refuse
 
     # -- life cycle, called by the lifecycle services ------------------------------------------
 
@@ -146,7 +166,7 @@ class PolicyServerNode(LifecycleNode):
     def _load(self) -> Serving:
         parameters = read_parameters(self)
         contract = load_contract(parameters.contract)
-        worker = self._load_worker(parameters, contract)
+        worker = self._load_in_time(parameters, contract)
         bridge = StreamBridge(contract)
         links = ServerLinks(
             self,
@@ -167,31 +187,61 @@ class PolicyServerNode(LifecycleNode):
         self, parameters: ServerParameters, contract: RobotContract
     ) -> InferenceWorker:
         policy = load_policy(parameters, contract=contract)
-        latency_s = warm_up(policy, contract=contract)
+        worker = InferenceWorker(policy)
+        try:
+            latency_s = warm_up(worker, contract=contract)
+        except BaseException:
+            worker.close()
+            raise
         self.get_logger().info(
             f"'{parameters.checkpoint}' ({parameters.quantization}, {policy.device}) is loaded "
             f"for '{contract.name}': {latency_s * 1e3:.0f} ms per inference"
         )
-        return InferenceWorker(policy)
+        return worker
+
+    def _load_in_time(
+        self, parameters: ServerParameters, contract: RobotContract
+    ) -> InferenceWorker:
+        return self._loader.load(
+            lambda: self._load_worker(parameters, contract),
+            timeout_s=parameters.load_timeout_s,
+            discard=InferenceWorker.close,
+        )
 
     def _on_load_checkpoint(self, request: Any, response: Any) -> Any:
-        with self._changing:
-            serving = self._serving
-            if serving is None or self._goals.accepting:
-                response.success = False
-                response.message = "the server is not inactive; configure or deactivate it first"
-                return response
-            parameters = replace(serving.parameters, checkpoint=request.checkpoint_id)
-            try:
-                worker = self._load_worker(parameters, serving.contract)
-            except FastVLAError as error:
-                response.success, response.message = False, str(error)
-                return response
-            serving.worker.close()
-            self._serving = replace(serving, parameters=parameters, worker=worker)
+        try:
+            self._exchange(request.checkpoint_id)
+        # Whatever a checkpoint's files raise is the answer to who asked for it.
+        except Exception as error:
+            known = isinstance(error, FastVLAError)
+            response.success = False
+            response.message = str(error) if known else f"{type(error).__name__}: {error}"
+            return response
         response.success, response.checkpoint_id = True, request.checkpoint_id
         response.message = f"'{request.checkpoint_id}' is loaded"
         return response
+
+    def _exchange(self, checkpoint: str) -> None:
+        serving = self._inactive()
+        parameters = replace(serving.parameters, checkpoint=checkpoint)
+        # Not under the lock: a transition must not wait for a checkpoint.
+        worker = self._load_in_time(parameters, serving.contract)
+        with self._changing:
+            try:
+                still = self._inactive()
+            except RosError:
+                worker.close()
+                raise
+            still.worker.close()
+            self._serving = replace(still, parameters=parameters, worker=worker)
+
+    def _inactive(self) -> Serving:
+        with self._changing:
+            if self._serving is None or self._goals.accepting:
+                raise RosError(
+                    "the server is not inactive", mend="configure or deactivate it first"
+                )
+            return self._serving
 
     def _stop_serving(self, why: str) -> None:
         self._goals.deactivate(why)
@@ -222,7 +272,8 @@ class PolicyServerNode(LifecycleNode):
 
     def _diagnose(self) -> None:
         with self._diagnosing:
-            if self._serving is not None:
+            # Inactive, it publishes nothing at all.
+            if self._serving is not None and self._goals.accepting:
                 self._tell(self._serving)
 
     def _tell(self, serving: Serving) -> None:

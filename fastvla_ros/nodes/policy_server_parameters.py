@@ -25,11 +25,17 @@ _DECLARED: tuple[tuple[str, Any, str], ...] = (
     ("autostart", True, "configure and activate at once"),
     ("on_busy", "reject", "a goal while another runs: reject it, or preempt the running one"),
     ("default_timeout_s", 60.0, "deadline of goals that give none [s]"),
+    ("max_timeout_s", 3600.0, "goals that ask for a later deadline are rejected [s]"),
     ("sensor_timeout_s", 2.0, "how long to wait or hold for a silent or frozen stream [s]"),
     ("inference_timeout_s", 10.0, "how long one inference may take [s]"),
+    ("load_timeout_s", 50.0, "how long loading and warming up a policy may take, at most 50 [s]"),
     ("execute_steps", 2, "action steps that are executed before the next inference"),
     ("seed", 0, "fixes the sampling of each goal"),
 )
+_POSITIVE = (
+    "default_timeout_s", "max_timeout_s", "sensor_timeout_s", "inference_timeout_s",
+    "load_timeout_s", "execute_steps",
+)  # fmt: skip
 _NAMES = frozenset(name for name, _, _ in _DECLARED)
 
 
@@ -45,8 +51,10 @@ class ServerParameters:
     autostart: bool
     on_busy: OnBusy
     default_timeout_s: float
+    max_timeout_s: float
     sensor_timeout_s: float
     inference_timeout_s: float
+    load_timeout_s: float
     execute_steps: int
     seed: int
 
@@ -88,10 +96,16 @@ def _checked(given: Mapping[str, Any]) -> ServerParameters:
                 f"policy_server: parameter {name} is {values[name]!r}",
                 mend=f"set {name} to one of {', '.join(choices)}",
             )
-    for name in ("default_timeout_s", "sensor_timeout_s", "inference_timeout_s", "execute_steps"):
+    for name in _POSITIVE:
         if not (math.isfinite(values[name]) and values[name] > 0):
             raise RosError(
                 f"policy_server: parameter {name} is {values[name]}", mend="set it above 0"
+            )
+    for name, limit in (("load_timeout_s", 50.0), ("default_timeout_s", values["max_timeout_s"])):
+        if values[name] > limit:
+            raise RosError(
+                f"policy_server: parameter {name} is {values[name]}",
+                mend=f"set it to at most {limit:g}",
             )
     return cast("ServerParameters", ServerParameters(**values))
 

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from fastvla_ros.nodes.goal_desk import GoalDesk
+from fastvla_ros.nodes.goal_desk import GoalDesk, GoalNotStartedError
 from fastvla_ros.nodes.goal_types import GoalCode, GoalEnd, Instant
 from tests.ros.nodes.robot_rig import wait_until
 from tests.ros.nodes.session_rig import Rig
@@ -21,10 +21,19 @@ class Handle:
         self.goal_id = SimpleNamespace(uuid=uuid.uuid4().bytes)
         self.request = SimpleNamespace(task=task)
         self.end: GoalEnd | None = None
+        self.finished: GoalEnd | None = None
+        self.collisions = 0
         self._desk = desk
         self._thread = threading.Thread(target=self._run)
 
+    @property
+    def is_active(self) -> bool:
+        return self.finished is None
+
     def execute(self) -> None:
+        if self.collisions:
+            self.collisions -= 1
+            raise RuntimeError("goal_handle attempted invalid transition")
         self._thread.start()
 
     def _run(self) -> None:
@@ -43,6 +52,8 @@ class Office:
         self.rig = Rig()
         self.desk = GoalDesk(self)
         self.started: list[str] = []
+        self.events: list[str] = []
+        self.stopped: GoalNotStartedError | None = None
         self.errors: list[Exception] = []
         self.broken = False
 
@@ -52,6 +63,9 @@ class Office:
     def start(self, request):
         if request.task == "impossible":
             raise RuntimeError("no such task")
+        if self.stopped is not None:
+            raise self.stopped
+        self.events.append(f"{request.task} starts")
         self.started.append(request.task)
         self.rig.start(request.task)
         return self.rig.session
@@ -59,6 +73,10 @@ class Office:
     def publish(self, session, tick, handle) -> None:
         if self.broken:
             raise ValueError("a wrong message")
+
+    def finish(self, handle, end: GoalEnd) -> None:
+        handle.finished = end
+        self.events.append(f"{handle.request.task} ended {end.code.name}")
 
     def on_error(self, error: Exception) -> None:
         self.errors.append(error)
@@ -107,6 +125,15 @@ def test_preemption_runs_only_the_newest(office: Office):
     office.running("third")
     assert office.started == ["first", "third"]
     assert third.end is None
+
+
+def test_the_old_goal_has_its_final_state_before_the_new_one_starts(office: Office):
+    office.take("first", on_busy="preempt")
+    office.running("first")
+    office.take("second", on_busy="preempt")
+    office.desk.tick()
+    office.running("second")
+    assert office.events == ["first starts", "first ended PREEMPTED", "second starts"]
 
 
 def test_a_late_cancel_of_an_old_goal_never_stops_the_next(office: Office):
@@ -158,3 +185,40 @@ def test_end_all_ends_running_and_waiting_goals_without_a_timer(office: Office):
     assert office.desk.end_all(GoalCode.DEACTIVATED, "down", timeout_s=5)
     assert first.join().code is GoalCode.DEACTIVATED
     assert first.join().message == "down"
+
+
+def test_a_cancel_that_overtakes_the_acceptance_counts(office: Office):
+    assert office.desk.reserve(on_busy="reject")
+    handle = Handle(office.desk, "first")
+    assert office.desk.cancel(handle)
+    office.desk.accepted(handle)
+    assert handle.join().code is GoalCode.CANCELED
+    assert office.started == []
+    assert not office.desk.cancel(handle)
+    office.take("second")
+    office.running("second")
+
+
+def test_a_canceled_goal_that_was_preempted_while_it_waited_is_canceled(office: Office):
+    office.take("first", on_busy="preempt")
+    office.running("first")
+    second = office.take("second", on_busy="preempt")
+    assert office.desk.cancel(second)
+    office.take("third", on_busy="preempt")
+    assert second.join().code is GoalCode.CANCELED
+
+
+@pytest.mark.parametrize("code", [GoalCode.SAFETY_STOP, GoalCode.DEACTIVATED])
+def test_a_goal_that_must_not_start_any_more_says_why(office: Office, code: GoalCode):
+    office.stopped = GoalNotStartedError(code, "because")
+    end = office.take("first").join()
+    assert (end.code, end.message, end.commands_sent) == (code, "because", 0)
+    assert office.errors == []
+
+
+def test_a_cancel_that_collides_with_the_start_does_no_harm(office: Office):
+    assert office.desk.reserve(on_busy="reject")
+    handle = Handle(office.desk, "first")
+    handle.collisions = 1
+    office.desk.accepted(handle)
+    office.running("first")
