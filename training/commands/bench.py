@@ -15,8 +15,9 @@ from fastvla_core.arguments import positive_float, positive_int
 from fastvla_core.errors import FastVLAError
 
 HELP = (
-    "Measure on this machine, one after the other: image to command without the model and the "
-    "control rate (ros), inference in fp32, NF4, int8 and compiled (policy), training (train)."
+    "Measure on this machine, one after the other: image to command without the model, the "
+    "control rate, and the embedded runtime beside rclpy (ros), inference in fp32, NF4, int8 and "
+    "compiled (policy), training (train)."
 )
 PARTS = ("ros", "policy", "train")
 
@@ -28,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seconds", type=positive_float, default=60.0, help="of the control-rate run"
     )
+    parser.add_argument("--runs", type=positive_int, default=1, help="of the comparison with rclpy")
     parser.add_argument("--rounds", type=positive_int, default=300, help="inferences per variant")
     parser.add_argument("--threads", type=positive_int, default=os.cpu_count() or 1)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there")
@@ -46,6 +48,10 @@ def run(args: argparse.Namespace) -> int:
         pipeline = importlib.import_module("fastvla_ros.bench.pipeline")
         report["ros"] = pipeline.measure(seconds=args.seconds)
         _print_numbers("image to command, without the model", report["ros"])
+        comparison = importlib.import_module("fastvla_ros.bench.comparison")
+        plan = comparison.Plan.lasting(args.seconds / 3)
+        report["runtimes"] = comparison.compare(plan, runs=args.runs)
+        print(*comparison.lines(report["runtimes"]), sep="\n")
     if "policy" in parts:
         from training.bench.inference import time_variants
 

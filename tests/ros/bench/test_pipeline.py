@@ -13,7 +13,8 @@ def test_a_short_run_gives_every_number(tmp_path):
         [*command, "--json", str(report)], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    numbers = json.loads(report.read_text())["ros"]
+    everything = json.loads(report.read_text())
+    numbers = everything["ros"]
     assert all(isinstance(value, (int, float)) for value in numbers.values())
     assert not any(math.isnan(value) for value in numbers.values())
     assert numbers["chunks"] >= 3
@@ -21,3 +22,13 @@ def test_a_short_run_gives_every_number(tmp_path):
     assert numbers["processing_p50_ms"] <= numbers["processing_p99_ms"]
     assert 0 < numbers["rate_held_hz"] <= 33
     assert numbers["cpu_cores_used"] > 0
+    compared = everything["runtimes"]
+    assert compared["rmem_max_means"] in done.stdout
+    assert len(compared["summary"]) == 4
+    for name, pairs in compared["summary"].items():
+        assert name in done.stdout
+        assert set(pairs) >= {"embedded"}
+        for figures in pairs.values():
+            assert all(x["min"] <= x["median"] <= x["max"] for x in figures.values())
+            middle = figures.get("p50_ms") or figures["p50_s"]
+            assert middle["median"] > 0

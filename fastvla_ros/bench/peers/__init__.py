@@ -1,0 +1,1 @@
+"""Small programs against rclpy alone, so that both runtimes run the very same ones."""
