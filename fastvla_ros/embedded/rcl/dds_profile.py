@@ -13,7 +13,7 @@ from fastvla_ros.embedded.rcl.qos import (
     QoSProfile,
     ReliabilityPolicy,
 )
-from fastvla_ros.embedded.wire.dds_qos import BEST_EFFORT, RELIABLE, endpoint_qos
+from fastvla_ros.embedded.wire.dds_qos import BEST_EFFORT, INFINITE, RELIABLE, endpoint_qos
 
 # DDS's policy ids (OMG DDS 1.4, 2.3.3) of the policies that can be incompatible in ROS.
 POLICY_KINDS = {
@@ -35,23 +35,35 @@ def dds_qos(profile: QoSProfile, user_data: bytes) -> Qos:
     history = Policy.History.KeepAll if depth is None else Policy.History.KeepLast(depth)
     reliable = profile.reliability != ReliabilityPolicy.BEST_EFFORT
     policies: list[object] = [RELIABLE if reliable else BEST_EFFORT]
-    if profile.deadline != Infinite:
+    if _is_limited(profile.deadline):
         policies.append(Policy.Deadline(profile.deadline.nanoseconds))
-    if profile.lifespan != Infinite:
+    if _is_limited(profile.lifespan):
         policies.append(Policy.Lifespan(profile.lifespan.nanoseconds))
+    lease = profile.liveliness_lease_duration
+    lease_ns = lease.nanoseconds if _is_limited(lease) else INFINITE
     if profile.liveliness == LivelinessPolicy.MANUAL_BY_TOPIC:
-        lease = profile.liveliness_lease_duration.nanoseconds
-        policies.append(Policy.Liveliness.ManualByTopic(lease))
-    elif profile.liveliness_lease_duration != Infinite:
-        lease = profile.liveliness_lease_duration.nanoseconds
-        policies.append(Policy.Liveliness.Automatic(lease))
+        policies.append(Policy.Liveliness.ManualByTopic(lease_ns))
+    elif _is_limited(lease):
+        policies.append(Policy.Liveliness.Automatic(lease_ns))
     transient = profile.durability == DurabilityPolicy.TRANSIENT_LOCAL
     return endpoint_qos(*policies, history=history, transient=transient, user_data=user_data)
 
 
+def _is_limited(duration: Duration) -> bool:
+    """ROS writes "not specified" as 0 or as the longest duration there is."""
+    return 0 < duration.nanoseconds < Infinite.nanoseconds
+
+
 def ros_profile(qos: Qos) -> QoSProfile:
     """What discovery tells about an endpoint; history does not cross the wire."""
-    profile = QoSProfile(history=HistoryPolicy.UNKNOWN, depth=0)
+    profile = QoSProfile(
+        history=HistoryPolicy.UNKNOWN,
+        depth=0,
+        deadline=Infinite,
+        lifespan=Infinite,
+        liveliness=LivelinessPolicy.AUTOMATIC,
+        liveliness_lease_duration=Infinite,
+    )
     for policy in qos:
         if isinstance(policy, Policy.Reliability.Reliable):
             profile.reliability = ReliabilityPolicy.RELIABLE
@@ -63,4 +75,9 @@ def ros_profile(qos: Qos) -> QoSProfile:
             profile.deadline = Duration(nanoseconds=policy.deadline)
         elif isinstance(policy, Policy.Lifespan):
             profile.lifespan = Duration(nanoseconds=policy.lifespan)
+        elif isinstance(policy, (Policy.Liveliness.Automatic, Policy.Liveliness.ManualByTopic)):
+            manual = isinstance(policy, Policy.Liveliness.ManualByTopic)
+            kinds = (LivelinessPolicy.AUTOMATIC, LivelinessPolicy.MANUAL_BY_TOPIC)
+            profile.liveliness = kinds[manual]
+            profile.liveliness_lease_duration = Duration(nanoseconds=policy.lease_duration)
     return profile

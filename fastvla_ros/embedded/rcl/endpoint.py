@@ -15,10 +15,8 @@ from fastvla_ros.embedded.wire import rawio
 if TYPE_CHECKING:
     from fastvla_ros.embedded.rcl.node import Node
 
-READER_STATUSES = (
-    DDSStatus.DataAvailable | DDSStatus.RequestedIncompatibleQos | DDSStatus.SubscriptionMatched
-)
-WRITER_STATUSES = DDSStatus.OfferedIncompatibleQos | DDSStatus.PublicationMatched
+READER_STATUSES = DDSStatus.DataAvailable | DDSStatus.SubscriptionMatched
+WRITER_STATUSES = DDSStatus.PublicationMatched
 MATCHED = DDSStatus.SubscriptionMatched | DDSStatus.PublicationMatched
 
 
@@ -26,9 +24,18 @@ class Endpoint:
     """Announces its GUID as the node's until it is closed."""
 
     def __init__(
-        self, node: Node, entity: DataReader | DataWriter, handler: Callable[[int], None]
+        self,
+        node: Node,
+        entity: DataReader | DataWriter,
+        handler: Callable[[int], None],
+        *,
+        statuses: int = 0,
     ) -> None:
-        """Watch `entity`; the wait thread calls `handler` with the status bits that rose."""
+        """Watch `entity`; the wait thread calls `handler` with the status bits that rose.
+
+        Args:
+            statuses: Those to watch besides data and matches.
+        """
         self.entity = entity
         self._node = node
         self._context = node.context
@@ -38,7 +45,7 @@ class Endpoint:
         reads = isinstance(entity, DataReader)
         self._guids = node.graph_entry.readers if reads else node.graph_entry.writers
         self._guids.add(self._guid)
-        statuses = READER_STATUSES if reads else WRITER_STATUSES
+        statuses |= READER_STATUSES if reads else WRITER_STATUSES
         # The wait thread may call back before `attach` returns, or while `close` deletes.
         self._handling = threading.Lock()
         with self._handling:

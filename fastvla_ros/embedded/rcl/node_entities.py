@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from fastvla_ros.embedded.rcl.callback_groups import (
     CallbackGroup,
     MutuallyExclusiveCallbackGroup,
+    ReentrantCallbackGroup,
 )
 from fastvla_ros.embedded.rcl.client import Client
 from fastvla_ros.embedded.rcl.clock import Clock
@@ -19,6 +20,11 @@ from fastvla_ros.embedded.rcl.event_handler import (
 from fastvla_ros.embedded.rcl.guard_condition import GuardCondition
 from fastvla_ros.embedded.rcl.publisher import Publisher
 from fastvla_ros.embedded.rcl.qos import QoSProfile, as_profile, qos_profile_services_default
+from fastvla_ros.embedded.rcl.qos_compatibility import (
+    for_publisher,
+    for_subscription,
+    is_adaptive,
+)
 from fastvla_ros.embedded.rcl.service import RequestServer, Service
 from fastvla_ros.embedded.rcl.subscription import Subscription
 from fastvla_ros.embedded.rcl.timer import Rate, Timer
@@ -49,6 +55,8 @@ class NodeEntities:
         self._publishers: tuple[Publisher[Any], ...] = ()
         self._entities_lock = threading.RLock()
         self._default_callback_group = MutuallyExclusiveCallbackGroup()
+        # Rates tick while a callback of the default group sleeps on them.
+        self._rate_group = ReentrantCallbackGroup()
 
     @property
     def _node(self) -> Node:
@@ -105,11 +113,15 @@ class NodeEntities:
         publisher_class: type[Publisher[Any]] = Publisher,
     ) -> Publisher[Any]:
         """Offer a topic; an int is a queue depth."""
+        name, profile = self.resolve_topic_name(topic), as_profile(qos_profile)
+        if is_adaptive(profile):
+            peers = self._node.get_subscriptions_info_by_topic(name)
+            profile = for_publisher(profile, [peer.qos_profile for peer in peers])
         publisher = publisher_class(
             self._node,
             msg_type,
-            self.resolve_topic_name(topic),
-            as_profile(qos_profile),
+            name,
+            profile,
             event_callbacks=event_callbacks,
             callback_group=self._group(callback_group),
         )
@@ -131,13 +143,17 @@ class NodeEntities:
         raw: bool = False,
     ) -> Subscription[Any]:
         """Listen to a topic; the callback may take the message's info as a second argument."""
+        name, profile = self.resolve_topic_name(topic), as_profile(qos_profile)
+        if is_adaptive(profile):
+            peers = self._node.get_publishers_info_by_topic(name)
+            profile = for_subscription(profile, [peer.qos_profile for peer in peers])
         return self.add_entity(
             Subscription(
                 self._node,
                 msg_type,
-                self.resolve_topic_name(topic),
+                name,
                 callback,
-                as_profile(qos_profile),
+                profile,
                 callback_group=self._group(callback_group),
                 event_callbacks=event_callbacks,
                 raw=raw,
@@ -198,7 +214,7 @@ class NodeEntities:
         """Sleep at a frequency [Hz] in a thread that does not spin."""
         if frequency <= 0:
             raise ValueError("frequency must be > 0")
-        timer = self.create_timer(1.0 / frequency, lambda: None, None, clock)
+        timer = self.create_timer(1.0 / frequency, lambda: None, self._rate_group, clock)
         return Rate(timer, context=self.context)
 
     def create_guard_condition(

@@ -5,14 +5,36 @@ from __future__ import annotations
 from enum import Enum, IntEnum
 from typing import Any
 
-from fastvla_ros.embedded.rcl.duration import Duration, Infinite
+from fastvla_ros.embedded.rcl.duration import Duration
+
+# Not said, so the middleware's default holds: never, for a deadline or a lifespan.
+UNSPECIFIED = Duration()
 
 
 class InvalidQoSProfileException(Exception):  # noqa: N818 (rclpy's name)
     """A profile whose parts do not fit."""
 
 
-class HistoryPolicy(IntEnum):
+class QoSPolicyEnum(IntEnum):
+    """Base of the policies: they have short names for command lines."""
+
+    @classmethod
+    def short_keys(cls) -> list[str]:
+        """The names in lower case."""
+        return [name.lower() for name in cls.__members__]
+
+    @classmethod
+    def get_from_short_key(cls, name: str) -> int:
+        """The number of the policy of that name, in upper or lower case."""
+        return cls[name.upper()].value
+
+    @property
+    def short_key(self) -> str:
+        """The name in lower case."""
+        return self.name.lower()
+
+
+class HistoryPolicy(QoSPolicyEnum):
     """How many samples are kept."""
 
     SYSTEM_DEFAULT = 0
@@ -21,7 +43,7 @@ class HistoryPolicy(IntEnum):
     UNKNOWN = 3
 
 
-class ReliabilityPolicy(IntEnum):
+class ReliabilityPolicy(QoSPolicyEnum):
     """Whether lost samples are sent again."""
 
     SYSTEM_DEFAULT = 0
@@ -31,7 +53,7 @@ class ReliabilityPolicy(IntEnum):
     BEST_AVAILABLE = 4
 
 
-class DurabilityPolicy(IntEnum):
+class DurabilityPolicy(QoSPolicyEnum):
     """Whether late readers get earlier samples."""
 
     SYSTEM_DEFAULT = 0
@@ -41,7 +63,7 @@ class DurabilityPolicy(IntEnum):
     BEST_AVAILABLE = 4
 
 
-class LivelinessPolicy(IntEnum):
+class LivelinessPolicy(QoSPolicyEnum):
     """Who says that a writer is alive."""
 
     SYSTEM_DEFAULT = 0
@@ -66,26 +88,39 @@ class QoSPolicyKind(IntEnum):
     AVOID_ROS_NAMESPACE_CONVENTIONS = 512
 
 
+class QoSCompatibility(IntEnum):
+    """Whether a publisher and a subscription with two profiles can talk."""
+
+    OK = 0
+    WARNING = 1
+    ERROR = 2
+
+
 QoSHistoryPolicy = HistoryPolicy
 QoSReliabilityPolicy = ReliabilityPolicy
 QoSDurabilityPolicy = DurabilityPolicy
 QoSLivelinessPolicy = LivelinessPolicy
 
 
+def qos_policy_name_from_kind(policy_kind: QoSPolicyKind | int) -> str:
+    """The name of a policy kind."""
+    return QoSPolicyKind(policy_kind).name
+
+
 class QoSProfile:
-    """What a publisher offers or a subscription asks for."""
+    """What a publisher offers or a subscription asks for; durations of 0 are not specified."""
 
     def __init__(
         self,
         *,
-        history: HistoryPolicy | None = None,
+        history: HistoryPolicy | int | None = None,
         depth: int | None = None,
-        reliability: ReliabilityPolicy = ReliabilityPolicy.RELIABLE,
-        durability: DurabilityPolicy = DurabilityPolicy.VOLATILE,
-        lifespan: Duration = Infinite,
-        deadline: Duration = Infinite,
-        liveliness: LivelinessPolicy = LivelinessPolicy.AUTOMATIC,
-        liveliness_lease_duration: Duration = Infinite,
+        reliability: ReliabilityPolicy | int = ReliabilityPolicy.RELIABLE,
+        durability: DurabilityPolicy | int = DurabilityPolicy.VOLATILE,
+        lifespan: Duration = UNSPECIFIED,
+        deadline: Duration = UNSPECIFIED,
+        liveliness: LivelinessPolicy | int = LivelinessPolicy.SYSTEM_DEFAULT,
+        liveliness_lease_duration: Duration = UNSPECIFIED,
         avoid_ros_namespace_conventions: bool = False,
     ) -> None:
         if history is None:
@@ -95,7 +130,7 @@ class QoSProfile:
         if history == HistoryPolicy.KEEP_LAST and depth is None:
             raise InvalidQoSProfileException("History set to KEEP_LAST without a depth setting.")
         self.history = HistoryPolicy(history)
-        self.depth = depth or 0
+        self.depth = 10 if depth is None else depth
         self.reliability = ReliabilityPolicy(reliability)
         self.durability = DurabilityPolicy(durability)
         self.lifespan = lifespan
@@ -112,12 +147,21 @@ class QoSProfile:
     __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
-        return (
-            f"QoSProfile(history={self.history.name}, depth={self.depth}, "
-            f"reliability={self.reliability.name}, durability={self.durability.name})"
-        )
+        values = ", ".join(f"{name}={_shown(value)}" for name, value in vars(self).items())
+        return f"QoSProfile({values})"
 
 
+def _shown(value: Any) -> str:
+    return value.name if isinstance(value, Enum) else str(value)
+
+
+qos_profile_unknown = QoSProfile(
+    history=HistoryPolicy.UNKNOWN,
+    depth=0,
+    reliability=ReliabilityPolicy.UNKNOWN,
+    durability=DurabilityPolicy.UNKNOWN,
+    liveliness=LivelinessPolicy.UNKNOWN,
+)
 qos_profile_default = QoSProfile(depth=10)
 qos_profile_system_default = QoSProfile(
     history=HistoryPolicy.SYSTEM_DEFAULT,
@@ -129,6 +173,12 @@ qos_profile_sensor_data = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST
 qos_profile_services_default = QoSProfile(depth=10)
 qos_profile_parameters = QoSProfile(depth=1000)
 qos_profile_parameter_events = QoSProfile(depth=1000)
+qos_profile_best_available = QoSProfile(
+    depth=10,
+    reliability=ReliabilityPolicy.BEST_AVAILABLE,
+    durability=DurabilityPolicy.BEST_AVAILABLE,
+    liveliness=LivelinessPolicy.BEST_AVAILABLE,
+)
 qos_profile_rosout_default = QoSProfile(
     depth=1000,
     durability=DurabilityPolicy.TRANSIENT_LOCAL,
@@ -140,7 +190,7 @@ qos_profile_action_status_default = QoSProfile(depth=1, durability=DurabilityPol
 class QoSPresetProfiles(Enum):
     """The ready-made profiles."""
 
-    UNKNOWN = 0
+    UNKNOWN = qos_profile_unknown
     DEFAULT = qos_profile_default
     SYSTEM_DEFAULT = qos_profile_system_default
     SENSOR_DATA = qos_profile_sensor_data
@@ -148,6 +198,12 @@ class QoSPresetProfiles(Enum):
     PARAMETERS = qos_profile_parameters
     PARAMETER_EVENTS = qos_profile_parameter_events
     ACTION_STATUS_DEFAULT = qos_profile_action_status_default
+    BEST_AVAILABLE = qos_profile_best_available
+
+    @classmethod
+    def short_keys(cls) -> list[str]:
+        """The names in lower case."""
+        return [name.lower() for name in cls.__members__]
 
     @classmethod
     def get_from_short_key(cls, name: str) -> Any:
@@ -156,9 +212,25 @@ class QoSPresetProfiles(Enum):
 
 
 def as_profile(profile: QoSProfile | int) -> QoSProfile:
-    """A plain number is a queue depth."""
+    """A plain number is a queue depth.
+
+    Raises:
+        ValueError: the depth is negative.
+        TypeError: neither a profile nor a depth.
+    """
     if isinstance(profile, QoSProfile):
         return profile
-    if not isinstance(profile, int) or profile < 0:
-        raise ValueError(f"Expected QoSProfile or a depth, but received {profile!r}")
+    if not isinstance(profile, int):
+        raise TypeError(f"Expected QoSProfile or int, but received {type(profile)!r}")
+    if profile < 0:
+        raise ValueError("history depth must be greater than or equal to zero")
     return QoSProfile(depth=profile)
+
+
+def qos_check_compatible(
+    publisher_qos: QoSProfile, subscription_qos: QoSProfile
+) -> tuple[QoSCompatibility, str]:
+    """Whether a publisher reaches a subscription, and the reasons if it does not."""
+    from fastvla_ros.embedded.rcl.qos_compatibility import check_compatible
+
+    return check_compatible(publisher_qos, subscription_qos)

@@ -6,22 +6,18 @@ import inspect
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from cyclonedds.core import DDSStatus
 
 from fastvla_ros.embedded.rcl.callback_groups import CallbackGroup
-from fastvla_ros.embedded.rcl.dds_profile import dds_qos, queue_depth
-from fastvla_ros.embedded.rcl.endpoint import Endpoint
+from fastvla_ros.embedded.rcl.dds_profile import queue_depth
 from fastvla_ros.embedded.rcl.entity import Entity, Work
-from fastvla_ros.embedded.rcl.event_handler import (
-    EventHandler,
-    QoSIncompatibleInfo,
-    SubscriptionEventCallbacks,
-)
-from fastvla_ros.embedded.rcl.publisher import incompatible_info
+from fastvla_ros.embedded.rcl.event_handler import SubscriptionEventCallbacks
 from fastvla_ros.embedded.rcl.qos import QoSProfile
-from fastvla_ros.embedded.wire import names, rawio
+from fastvla_ros.embedded.rcl.qos_events import READER_EVENTS
+from fastvla_ros.embedded.rcl.topic_entity import TopicEntity
+from fastvla_ros.embedded.wire import rawio
 from fastvla_ros.embedded.wire.messages import Message, deserialize
 
 if TYPE_CHECKING:
@@ -30,7 +26,7 @@ if TYPE_CHECKING:
 M = TypeVar("M", bound=Message)
 
 
-class Subscription(Entity, Generic[M]):
+class Subscription(TopicEntity[M], Entity):
     """Receives messages of one type from one topic.
 
     The queue holds `depth` samples, as DDS would: the oldest gives way.
@@ -49,36 +45,34 @@ class Subscription(Entity, Generic[M]):
         raw: bool = False,
     ) -> None:
         """Use `Node.create_subscription`; `topic` is fully qualified here."""
-        super().__init__(node, callback_group)
-        self.msg_type = msg_type
-        self.topic_name = topic
+        Entity.__init__(self, node, callback_group)
         self.callback = callback
-        self.qos_profile = qos_profile
         self.raw = raw
-        self._with_info = takes_two_arguments(callback)
-        self._owner = node
         self._queue: deque[tuple[rawio.Sample, int]] = deque(maxlen=queue_depth(qos_profile))
-        self._incompatible: EventHandler | None = None
-        self.event_handlers: list[EventHandler] = []
-        callbacks = event_callbacks or SubscriptionEventCallbacks()
-        if callbacks.incompatible_qos or callbacks.use_default_callbacks:
-            report = callbacks.incompatible_qos or self._report_incompatible
-            self._incompatible = EventHandler(node, callback_group, report)
-            self.event_handlers.append(self._incompatible)
-        participant = node.context.participant
-        name = msg_type._definition.name
-        qos = dds_qos(qos_profile, participant.type_user_data(name))
-        self._reader = participant.topic_reader(names.topic_to_dds(topic), name, qos)
-        self._endpoint = Endpoint(node, self._reader, self._on_status)
+        self._open(
+            node,
+            node.context.participant.topic_reader,
+            READER_EVENTS,
+            msg_type=msg_type,
+            topic=topic,
+            qos_profile=qos_profile,
+            event_callbacks=event_callbacks or SubscriptionEventCallbacks(),
+            callback_group=callback_group,
+        )
 
     @property
-    def topic(self) -> str:
-        """The fully qualified topic."""
-        return self.topic_name
+    def callback(self) -> Callable[..., Any]:
+        """What gets the message, and its info too if it takes two arguments."""
+        return self._callback
+
+    @callback.setter
+    def callback(self, value: Callable[..., Any]) -> None:
+        self._with_info = takes_two_arguments(value)
+        self._callback = value
 
     def get_publisher_count(self) -> int:
         """How many publishers match."""
-        return len(self._reader.get_matched_publications())
+        return len(self._entity.get_matched_publications())
 
     def ready(self) -> bool:
         return bool(self._queue)
@@ -92,31 +86,28 @@ class Subscription(Entity, Generic[M]):
 
     def destroy(self) -> None:
         """Leave the topic and drop what was not delivered."""
-        self._endpoint.close()
+        self._leave()
         self._queue.clear()
 
     def _deliver(self, sample: rawio.Sample, received_ns: int) -> Any:
         message: Any = bytes(sample.data) if self.raw else deserialize(sample.data, self.msg_type)
         if not self._with_info:
-            return self.callback(message)
+            return self._callback(message)
         info = {"source_timestamp": sample.source_stamp_ns, "received_timestamp": received_ns}
-        return self.callback(message, info)
+        return self._callback(message, info)
 
     def _on_status(self, status: int) -> None:
         if status & DDSStatus.DataAvailable:
-            while samples := rawio.take(self._reader):
+            while samples := rawio.take(self._entity):
                 received_ns = time.time_ns()
                 self._queue.extend((sample, received_ns) for sample in samples)
             self.wake()
-        if status & DDSStatus.RequestedIncompatibleQos and self._incompatible is not None:
-            detail = self._reader.get_requested_incompatible_qos_status()
-            self._incompatible.push(incompatible_info(detail))
+        super()._on_status(status)
 
-    def _report_incompatible(self, info: QoSIncompatibleInfo) -> None:
-        self._owner.get_logger().warning(
-            f"New publisher discovered on topic '{self.topic_name}', offering incompatible QoS. "
-            f"No messages will be received from it. "
-            f"Last incompatible policy: {info.last_policy_kind.name}"
+    def _incompatible_peer(self, topic: str) -> str:
+        return (
+            f"New publisher discovered on topic '{topic}', offering incompatible QoS. "
+            "No messages will be received from it."
         )
 
 

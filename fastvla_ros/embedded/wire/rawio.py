@@ -55,6 +55,7 @@ def library() -> ct.CDLL:
         "dds_waitset_wait": [entity, pointer, size, ct.c_int64],
         "dds_set_status_mask": [entity, ct.c_uint32],
         "dds_take_status": [entity, pointer, ct.c_uint32],
+        "dds_assert_liveliness": [entity],
     }
     for name, arguments in signatures.items():
         function = getattr(lib, name)
@@ -110,6 +111,11 @@ def _adopt(container: Container) -> memoryview:
     owner = (ct.c_uint8 * container.size).from_address(container.data)
     weakref.finalize(owner, free, container.data).atexit = False
     return memoryview(owner).cast("B").toreadonly()
+
+
+def assert_liveliness(writer: Entity) -> None:
+    """Say that a writer is alive, which writing a sample does too."""
+    check(library().dds_assert_liveliness(writer._ref), f"liveliness of {writer!r}")
 
 
 def delete(entity: Entity) -> None:
