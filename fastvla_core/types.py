@@ -23,6 +23,7 @@ class Observation:
         task: The instruction in natural language.
         images: Camera name to uint8 [H, W, 3], RGB. A missing camera is absent, never zero-filled.
         state: float32 [S], in the order of the contract's `state_names`; rad and m.
+        depths: Depth camera name to float32 [H, W]: metres, 0 where nothing was measured.
         oldest_age_ns: Age of the oldest stream at `stamp_ns`.
         camera_skew_ns: Largest difference between the stamps of two cameras.
     """
@@ -33,6 +34,7 @@ class Observation:
     state: NDArray[np.float32]
     oldest_age_ns: int = 0
     camera_skew_ns: int = 0
+    depths: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name, image in self.images.items():
@@ -40,14 +42,22 @@ class Observation:
                 raise ObservationError(
                     f"camera '{name}': expected uint8 [H, W, 3], got {image.dtype} {image.shape}"
                 )
+        for name, depth in self.depths.items():
+            if depth.dtype != np.float32 or depth.ndim != 2:
+                raise ObservationError(
+                    f"depth camera '{name}': expected float32 [H, W], got {depth.dtype} "
+                    f"{depth.shape}"
+                )
         if self.state.ndim != 1 or not np.isfinite(self.state).all():
             raise ObservationError(f"state: expected finite [S], got {self.state!r}")
         object.__setattr__(self, "images", MappingProxyType(dict(self.images)))
+        object.__setattr__(self, "depths", MappingProxyType(dict(self.depths)))
 
     def without_cameras(self, names: Collection[str]) -> Observation:
         """The same instant, as a robot without those cameras would sense it."""
         images = {name: image for name, image in self.images.items() if name not in names}
-        return dataclasses.replace(self, images=images)
+        depths = {name: depth for name, depth in self.depths.items() if name not in names}
+        return dataclasses.replace(self, images=images, depths=depths)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -110,7 +110,7 @@ class LiveRecorder:
 
     def check_streams(self, elapsed_s: float) -> None:
         """Raises RosError when a required stream has published nothing at all."""
-        required = [c.name for c in self._contract.policy_cameras if c.required]
+        required = [c.name for c in self._contract.observed_cameras if c.required]
         silent = [name for name in [*required, "joint_states"] if not self.counts[name]]
         if silent:
             raise RosError(
@@ -140,7 +140,7 @@ class LiveRecorder:
             ReliabilityPolicy,
         )
         from sensor_msgs.msg import CompressedImage, Image, JointState
-        from std_msgs.msg import Float64MultiArray, String
+        from std_msgs.msg import String
         from trajectory_msgs.msg import JointTrajectory
 
         from fastvla_msgs.msg import TaskOutcome
@@ -155,12 +155,11 @@ class LiveRecorder:
         )
         contract = self._contract
         for camera in contract.cameras:
-            kind = CompressedImage if camera.transport == "compressed" else Image
+            kind = Image if camera.transport == "raw" else CompressedImage
             self._listen(camera.name, kind, camera.topic, best_effort)
         self._listen("joint_states", JointState, contract.joint_states.topic, best_effort)
-        forward = contract.outputs.interface == "forward_position"
-        command = Float64MultiArray if forward else JointTrajectory
-        self._listen("command", command, contract.outputs.command, _DEPTH)
+        # Whatever the guard makes of it, the policy server commands by trajectories.
+        self._listen("command", JointTrajectory, contract.outputs.command, _DEPTH)
         self._listen("current_task", String, "current_task", latched)
         self._node.create_subscription(TaskOutcome, "task_outcome", self._on_outcome, latched)
 

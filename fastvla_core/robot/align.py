@@ -20,7 +20,7 @@ class StaleStreamError(ObservationError):
 
 def required_streams(contract: RobotContract) -> list[str]:
     """Streams without which no observation is built."""
-    return [JOINT_STATES] + [c.name for c in contract.policy_cameras if c.required]
+    return [JOINT_STATES] + [c.name for c in contract.observed_cameras if c.required]
 
 
 def observe(
@@ -29,8 +29,8 @@ def observe(
     """Align every stream at one instant; the only way an Observation is built.
 
     Args:
-        buffers: Images as uint8 [H, W, 3] under the camera's name, states as float32 [S] under
-            `joint_states`, in the contract's order.
+        buffers: Images as uint8 [H, W, 3] and depths as float32 [H, W] under the camera's name,
+            states as float32 [S] under `joint_states`, in the contract's order.
         at_ns: The instant; by default the latest one that every required stream has reached.
 
     Raises:
@@ -40,7 +40,7 @@ def observe(
     if at_ns is None:
         at_ns = _horizon(buffers, contract)
     images, stamps = {}, {}
-    for camera in contract.policy_cameras:
+    for camera in contract.observed_cameras:
         sample = buffers.hold(camera.name, at_ns=at_ns)
         if sample is None or at_ns - sample.stamp_ns > round(camera.max_age_s * 1e9):
             if camera.required:
@@ -54,7 +54,7 @@ def observe(
         age = None if joints is None else at_ns - joints.stamp_ns
         raise _stale(JOINT_STATES, age_ns=age, max_age_s=limit_s)
     limit_ns = round(contract.sync.max_skew_s * 1e9)
-    for camera in contract.policy_cameras:
+    for camera in contract.observed_cameras:
         # An optional camera that lags is missing; it must not stop the others.
         lag_ns = max(stamps.values(), default=0) - stamps.get(camera.name, 0)
         if camera.name in stamps and not camera.required and lag_ns > limit_ns:
@@ -69,10 +69,12 @@ def observe(
             mend="synchronise the cameras, or raise sync.max_skew_s in the robot contract",
         )
     oldest = min([joints.stamp_ns, *stamps.values()])
+    deep = {camera.name for camera in contract.observed_cameras if camera.kind == "depth"}
     return Observation(
         stamp_ns=at_ns,
         task=task,
-        images=images,
+        images={name: image for name, image in images.items() if name not in deep},
+        depths={name: image for name, image in images.items() if name in deep},
         state=np.asarray(joints.value, np.float32),
         oldest_age_ns=at_ns - oldest,
         camera_skew_ns=skew_ns,
@@ -85,7 +87,7 @@ def check_fresh(buffers: StreamBuffers, *, contract: RobotContract, now_ns: int)
     Raises:
         StaleStreamError: the first stream that has gone quiet for longer than its maximum age.
     """
-    limits = {c.name: c.max_age_s for c in contract.policy_cameras if c.required}
+    limits = {c.name: c.max_age_s for c in contract.observed_cameras if c.required}
     limits[JOINT_STATES] = contract.joint_states.max_age_s
     for stream, limit_s in limits.items():
         newest = buffers.newest_ns(stream)

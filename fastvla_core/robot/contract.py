@@ -8,12 +8,18 @@ import json
 from dataclasses import dataclass
 from typing import Any, Literal
 
-RAW_ENCODINGS = ("rgb8", "bgr8", "rgba8", "bgra8", "mono8", "8UC1", "8UC3", "mono16", "16UC1")
-
-CameraTransport = Literal["raw", "compressed"]
+CameraKind = Literal["color", "depth"]
+CameraTransport = Literal["raw", "compressed", "compressed_depth"]
 GripperInterface = Literal["parallel_gripper_command", "gripper_command"]
-CommandInterface = Literal["joint_trajectory", "forward_position"]
+CommandInterface = Literal["joint_trajectory", "forward_position", "joint_jog", "twist"]
+TwistFrame = Literal["base", "tool"]
 StampSource = Literal["header", "receive"]
+
+_TRANSPORT_SUFFIX = {
+    "raw": "",
+    "compressed": "/compressed",
+    "compressed_depth": "/compressedDepth",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,8 +27,13 @@ class CameraSpec:
     """One camera: where its images come from and how old they may be.
 
     Attributes:
+        topic: Of its messages. A base topic is completed as image_transport does it:
+            `<base>/compressed`, `<base>/compressedDepth`.
+        encoding: Of its messages; of what was compressed, where they are compressed.
+        kind: What a pixel is: a colour (also a grey), or a distance.
+        depth_unit_m: Metres per count of 16-bit depth; 32FC1 is in metres.
         required: Without it the robot holds; an optional camera is masked when it is missing.
-        policy: The policy sees it; otherwise it is recorded and shown to people only.
+        policy: It is part of the observation; otherwise it is recorded and shown to people only.
     """
 
     name: str
@@ -31,9 +42,23 @@ class CameraSpec:
     width: int
     height: int
     transport: CameraTransport = "raw"
+    kind: CameraKind = "color"
+    depth_unit_m: float = 0.001
     max_age_s: float = 0.2
     required: bool = True
     policy: bool = True
+
+    def __post_init__(self) -> None:
+        suffix = _TRANSPORT_SUFFIX[self.transport]
+        if self.topic and not self.topic.endswith(suffix):
+            object.__setattr__(self, "topic", self.topic + suffix)
+
+    @property
+    def transport_topics(self) -> tuple[str, ...]:
+        """Its topic with every transport, its own first; a recording may have taken another."""
+        base = self.topic.removesuffix(_TRANSPORT_SUFFIX[self.transport])
+        others = (base + suffix for suffix in _TRANSPORT_SUFFIX.values())
+        return (self.topic, *(topic for topic in others if topic != self.topic))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,12 +111,44 @@ class WatchdogSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TwistSpec:
+    """How joint targets become the tool's velocity.
+
+    Attributes:
+        urdf: The robot's URDF file; relative to the contract's folder.
+        base, tool: Links; the twist is that of the tool link's origin against the base link.
+        frame: Whose axes the twist is given in, and whose name its messages carry.
+        max_linear, max_angular: Limits [m/s, rad/s].
+    """
+
+    urdf: str
+    base: str
+    tool: str
+    max_linear: float
+    max_angular: float
+    frame: TwistFrame = "base"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OutputsSpec:
-    """The policy's command topic and what the guard sends on to the controller."""
+    """The policy's command topic and what the guard sends on to the controller.
+
+    Attributes:
+        position_gain: How fast velocities close the distance to the set point [1/s]; only of
+            `joint_jog` and `twist`.
+        twist: Needed by the interface `twist`.
+    """
 
     command: str = "command"
     interface: CommandInterface = "joint_trajectory"
     topic: str = "joint_trajectory"
+    position_gain: float = 4.0
+    twist: TwistSpec | None = None
+
+    @property
+    def sends_velocities(self) -> bool:
+        """The robot goes on moving until it is told otherwise."""
+        return self.interface in ("joint_jog", "twist")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,9 +167,14 @@ class RobotContract:
     outputs: OutputsSpec
 
     @property
-    def policy_cameras(self) -> tuple[CameraSpec, ...]:
-        """The cameras that the policy sees, in the contract's order."""
+    def observed_cameras(self) -> tuple[CameraSpec, ...]:
+        """The cameras of the observation, of both kinds, in the contract's order."""
         return tuple(camera for camera in self.cameras if camera.policy)
+
+    @property
+    def policy_cameras(self) -> tuple[CameraSpec, ...]:
+        """The colour cameras that the policy sees, in the contract's order."""
+        return tuple(camera for camera in self.observed_cameras if camera.kind == "color")
 
     @property
     def state_names(self) -> tuple[str, ...]:
@@ -124,6 +186,12 @@ class RobotContract:
     def action_names(self) -> tuple[str, ...]:
         """Names of the action's columns: the same as the state's."""
         return self.state_names
+
+    @property
+    def driver_names(self) -> dict[str, str]:
+        """What the robot's driver calls each joint, where the contract renames it."""
+        ours = {ours: theirs for theirs, ours in self.joint_states.names}
+        return {name: ours.get(name, name) for name in self.action_names}
 
     def camera(self, name: str) -> CameraSpec:
         """The camera of that name; KeyError when there is none."""
@@ -138,8 +206,12 @@ class RobotContract:
         return data
 
     def hash(self) -> str:
-        """SHA-256 over the content; comments do not matter, the order of the joints does."""
-        content = {**self.to_dict(), "order": self.state_names}
+        """SHA-256 over the content; comments do not matter, the order of the joints does.
+
+        Keys at their default are left out, so that the hash of a contract outlives new keys.
+        """
+        content = {**_stated(self), "order": self.state_names}
+        content["cameras"].sort(key=lambda camera: camera["name"])
         text = json.dumps(content, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -157,6 +229,16 @@ def contract_differences(ours: RobotContract, theirs: RobotContract) -> list[str
             f"joint order: {list(ours.state_names)} here, {list(theirs.state_names)} there"
         )
     return lines
+
+
+def _stated(part: Any) -> Any:
+    """The content of a dataclass as plain data, without what is at its default."""
+    if isinstance(part, tuple):
+        return [_stated(item) for item in part]
+    if not dataclasses.is_dataclass(part):
+        return part
+    values = {item: getattr(part, item.name) for item in dataclasses.fields(part)}
+    return {item.name: _stated(value) for item, value in values.items() if value != item.default}
 
 
 def _flatten(data: dict[str, Any], prefix: str = "") -> dict[str, Any]:

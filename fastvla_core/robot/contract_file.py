@@ -15,6 +15,7 @@ from fastvla_core.plain_data import PlainDataError, convert, fill
 from fastvla_core.resources import file_or_shipped
 from fastvla_core.robot import contract as spec
 from fastvla_core.robot.buffers import JOINT_STATES
+from fastvla_core.robot.encodings import COLOR_ENCODINGS, DEPTH_ENCODINGS
 
 _SECTIONS = {
     "joint_states": spec.JointStatesSpec,
@@ -24,7 +25,8 @@ _SECTIONS = {
 }
 _POSITIVE = {
     "width", "height", "max_age_s", "max_velocity", "max_acceleration", "max_effort",
-    "control_rate_hz", "timeout_s", "max_skew_s",
+    "control_rate_hz", "timeout_s", "max_skew_s", "depth_unit_m", "position_gain", "max_linear",
+    "max_angular",
 }  # fmt: skip
 
 
@@ -125,14 +127,36 @@ class _Parser:
             # The cache names files after cameras, and the buffers have one stream of that name.
             if "/" in camera.name or camera.name == JOINT_STATES:
                 self._fail(f"cameras.{camera.name}", "cannot be a camera's name", "rename it")
-            if camera.transport == "raw" and camera.encoding not in spec.RAW_ENCODINGS:
-                self._fail(
-                    f"cameras.{camera.name}.encoding",
-                    f"is '{camera.encoding}', expected one of {', '.join(spec.RAW_ENCODINGS)}",
-                    "use the `encoding` field of the camera's messages",
-                )
+            self._check_encoding(camera)
+        outputs = contract.outputs
+        if outputs.interface == "twist" and outputs.twist is None:
+            self._fail(
+                "outputs.interface",
+                "is 'twist', but there is no section outputs.twist",
+                "give urdf, base, tool, max_linear and max_angular there",
+            )
         if contract.gripper and contract.gripper.name in {j.name for j in contract.joints}:
             self._fail("gripper.name", "is also a joint", "list the gripper once")
+
+    def _check_encoding(self, camera: spec.CameraSpec) -> None:
+        where = f"cameras.{camera.name}"
+        known = DEPTH_ENCODINGS if camera.kind == "depth" else COLOR_ENCODINGS
+        if (camera.kind == "depth" or camera.transport == "raw") and camera.encoding not in known:
+            self._fail(
+                f"{where}.encoding",
+                f"is '{camera.encoding}', expected one of {', '.join(known)}",
+                "use the `encoding` field of its messages, and `kind: depth` for distances",
+            )
+        if camera.transport == "compressed_depth" and camera.kind != "depth":
+            self._fail(
+                f"{where}.transport", "is 'compressed_depth', which is for distances",
+                "set `kind: depth`, or another transport",
+            )  # fmt: skip
+        if (camera.transport, camera.encoding) == ("compressed", "32FC1"):
+            self._fail(
+                f"{where}.transport", "is 'compressed', which cannot carry 32FC1",
+                "set `transport: compressed_depth`, or raw",
+            )  # fmt: skip
 
     def _check_values(self, where: str, part: Any) -> None:
         for item in dataclasses.fields(part):
@@ -183,3 +207,5 @@ def _parts(contract: spec.RobotContract) -> Iterator[tuple[str, Any]]:
     if contract.gripper is not None:
         yield "gripper", contract.gripper
     yield from ((name, getattr(contract, name)) for name in _SECTIONS)
+    if contract.outputs.twist is not None:
+        yield "outputs.twist", contract.outputs.twist

@@ -7,7 +7,8 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from fastvla_core.robot.decode import IMAGE_ENCODINGS, decode_image
+from fastvla_core.robot.decode import message_to_rgb
+from fastvla_core.robot.encodings import COLOR_ENCODINGS, LAYOUTS
 
 
 def agreeing_encodings() -> list[str]:
@@ -18,17 +19,18 @@ def agreeing_encodings() -> list[str]:
     from cv_bridge import CvBridge
 
     bridge = CvBridge()
-    data = np.random.default_rng(0).integers(0, 256, 8 * 64, np.uint8).tobytes()
+    data = np.random.default_rng(0).integers(0, 256, 12 * 64, np.uint8).tobytes()
     agreeing = []
-    for encoding in IMAGE_ENCODINGS:
+    for encoding in COLOR_ENCODINGS:
         if encoding == "rgb8":
             continue
-        fields = {
-            "width": 6, "height": 8, "encoding": encoding, "step": 64, "is_bigendian": 0,
-        }  # fmt: skip
-        ours = decode_image(data, **fields, where="self-test")
+        message = SimpleNamespace(
+            data=data[: 4 * LAYOUTS[encoding].half_rows * 64],
+            width=6, height=8, encoding=encoding, step=64, is_bigendian=0,
+        )  # fmt: skip
+        ours = message_to_rgb(message, "self-test")
         try:
-            theirs = bridge.imgmsg_to_cv2(SimpleNamespace(data=data, **fields), "rgb8")
+            theirs = bridge.imgmsg_to_cv2(message, "rgb8")
         # cv_bridge raises its own error, TypeError, RuntimeError, ... where it does not convert.
         except Exception:
             continue

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,7 @@ MOTION_THRESHOLD = 0.1
 class _View:
     """One picture, the stamp it was last seen under, and where the arm was at first."""
 
-    image: NDArray[np.uint8]
+    image: NDArray[Any]
     newest_ns: int
     joints: NDArray[np.float32] | None
     moved_at_ns: int | None = None
@@ -51,8 +52,8 @@ class FrozenCameras:
                 if moved and view.moved_at_ns is None:
                     view.moved_at_ns = view.newest_ns
 
-    def on_image(self, camera: str, *, image: NDArray[np.uint8], stamp_ns: int) -> None:
-        """Take a picture, uint8 [H, W, 3]."""
+    def on_image(self, camera: str, *, image: NDArray[Any], stamp_ns: int) -> None:
+        """Take a picture, uint8 [H, W, 3] or float32 [H, W]."""
         with self._lock:
             view = self._views.get(camera)
             later = view is not None and stamp_ns >= view.newest_ns

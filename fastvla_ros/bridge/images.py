@@ -1,4 +1,4 @@
-"""The one module for image messages: `sensor_msgs/Image` and `CompressedImage` to RGB and back.
+"""The one module for image messages: `sensor_msgs/Image` and `CompressedImage` to arrays and back.
 
 Messages are duck-typed, so that those of rclpy, of the embedded runtime and of a bag reader all
 pass. cv_bridge converts where it is installed, works, and gives the very same pixels; our own
@@ -20,51 +20,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastvla_core.robot.contract import CameraSpec
-from fastvla_core.robot.decode import check_camera, decode_compressed, decode_image, view_image
+from fastvla_core.robot.decode import decode_camera, message_to_rgb, view_message
 
 
-def image_to_rgb(message: Any, *, where: str = "image") -> NDArray[np.uint8]:
+def image_to_rgb(message: Any, where: str = "image") -> NDArray[np.uint8]:
     """An Image message as uint8 [H, W, 3] RGB; rgb8 is a view of the message's own buffer.
 
     Raises:
         MessageError: unknown encoding, wrong `step`, or data of another size.
     """
-    fields = {
-        "width": message.width,
-        "height": message.height,
-        "encoding": message.encoding,
-        "step": message.step,
-        "is_bigendian": message.is_bigendian,
-        "where": where,
-    }
     if message.encoding in cv_bridge_encodings():
-        view_image(message.data, **fields)  # the checks that cv_bridge does not make
+        view_message(message, where)  # the checks that cv_bridge does not make
         return np.asarray(_cv_bridge().imgmsg_to_cv2(message, "rgb8"), np.uint8)
-    return decode_image(message.data, **fields)
+    return message_to_rgb(message, where)
 
 
-def compressed_to_rgb(message: Any, *, where: str = "image") -> NDArray[np.uint8]:
-    """A CompressedImage message (JPEG or PNG) as uint8 [H, W, 3] RGB.
-
-    Raises:
-        MessageError: the data is cut short, or neither JPEG nor PNG.
-    """
-    return decode_compressed(message.data, format=message.format, where=where)
-
-
-def camera_to_rgb(camera: CameraSpec, message: Any) -> NDArray[np.uint8]:
-    """A message of one of the contract's cameras, by its transport, as uint8 [H, W, 3] RGB.
+def read_camera(camera: CameraSpec, message: Any) -> NDArray[Any]:
+    """A message of one of the contract's cameras as an array; see `decode_camera`.
 
     Raises:
         MessageError: the message breaks its own rules or is not what the contract says.
     """
-    where = f"camera '{camera.name}'"
-    if camera.transport == "compressed":
-        rgb = compressed_to_rgb(message, where=where)
-        check_camera(camera, width=rgb.shape[1], height=rgb.shape[0])
-        return rgb
-    check_camera(camera, width=message.width, height=message.height, encoding=message.encoding)
-    return image_to_rgb(message, where=where)
+    return decode_camera(camera, message, to_rgb=image_to_rgb)
 
 
 def rgb_to_image(rgb: NDArray[np.uint8], *, stamp: Any, frame_id: str) -> Any:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastvla_core.robot.contract import RobotContract
-from fastvla_core.robot.decode import decode_joint_state
+from fastvla_core.robot.joints import decode_joint_state
 
 
 def joint_state_to_state(message: Any, *, contract: RobotContract) -> NDArray[np.float32]:

@@ -12,10 +12,10 @@ from fastvla_core.errors import MessageError
 from fastvla_core.robot.align import StaleStreamError, check_fresh, observe, required_streams
 from fastvla_core.robot.buffers import JOINT_STATES, StreamBuffers
 from fastvla_core.robot.contract import RobotContract
-from fastvla_core.robot.decode import pick_stamp
+from fastvla_core.robot.joints import pick_stamp
 from fastvla_core.types import Observation
 from fastvla_ros.bridge.frozen import FrozenCameras
-from fastvla_ros.bridge.images import camera_to_rgb
+from fastvla_ros.bridge.images import read_camera
 from fastvla_ros.bridge.joints import joint_state_to_state, stamp_ns
 
 _CAMERA_CAPACITY = 8
@@ -38,7 +38,7 @@ class StreamBridge:
 
     def __init__(self, contract: RobotContract) -> None:
         self.contract = contract
-        cameras = [camera.name for camera in contract.policy_cameras]
+        cameras = [camera.name for camera in contract.observed_cameras]
         self.buffers = StreamBuffers(capacities=dict.fromkeys(cameras, _CAMERA_CAPACITY))
         self.dropped = dict.fromkeys([*cameras, JOINT_STATES], 0)
         self._required = required_streams(contract)
@@ -55,7 +55,7 @@ class StreamBridge:
         """
         arrived_ns = time.monotonic_ns()
         try:
-            image = camera_to_rgb(self.contract.camera(camera), message)
+            image = read_camera(self.contract.camera(camera), message)
         except MessageError as error:
             self._drop(camera, error)
             raise
@@ -109,7 +109,7 @@ class StreamBridge:
                 f"stream '{error.stream}' has no usable message: {problem.message}",
                 mend=problem.mend,
             ) from error
-        for camera in self.contract.policy_cameras:
+        for camera in self.contract.observed_cameras:
             frozen_s = self._frozen.frozen_for_ns(camera.name) * 1e-9
             if camera.required and frozen_s > camera.max_age_s:
                 raise StaleStreamError(
@@ -132,7 +132,7 @@ class StreamBridge:
         """When the last camera image of an observation came in (monotonic clock)."""
         used = {
             camera: sample.stamp_ns
-            for camera in observation.images
+            for camera in (*observation.images, *observation.depths)
             if (sample := self.buffers.hold(camera, at_ns=observation.stamp_ns)) is not None
         }
         with self._lock:

@@ -15,7 +15,7 @@ from fastvla_ros.nodes.goal_types import GoalEnd
 def stream_values(bridge: StreamBridge, *, now_ns: int) -> dict[str, str]:
     """Rate, age and refused messages of every stream."""
     values = {}
-    for stream in (*(c.name for c in bridge.contract.policy_cameras), JOINT_STATES):
+    for stream in (*(c.name for c in bridge.contract.observed_cameras), JOINT_STATES):
         newest_ns = bridge.buffers.newest_ns(stream)
         age = "never" if newest_ns is None else f"{(now_ns - newest_ns) * 1e-9:.3f}"
         values[f"{stream}.rate_hz"] = f"{bridge.rate_hz(stream):.1f}"

@@ -54,7 +54,7 @@ class ServerLinks:
         self.preview = node.create_publisher(ActionChunk, "~/action_chunk", 10)
         self.current_task = node.create_publisher(String, "current_task", LATCHED)
         self._publishers = [self.command, self.preview, self.current_task]
-        self._subscriptions = [self._camera(camera) for camera in contract.policy_cameras]
+        self._subscriptions = [self._camera(camera) for camera in contract.observed_cameras]
         for kind, topic, callback, qos in (
             (JointState, contract.joint_states.topic, self._on_joint_state, JOINTS_QOS),
             (TaskOutcome, "task_outcome", on_outcome, VERDICT_QOS),
@@ -73,7 +73,7 @@ class ServerLinks:
             self._node.destroy_publisher(publisher)
 
     def _camera(self, camera: CameraSpec) -> Any:
-        kind = CompressedImage if camera.transport == "compressed" else Image
+        kind = Image if camera.transport == "raw" else CompressedImage
         return self._node.create_subscription(
             kind,
             camera.topic,

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from fastvla_core.errors import MessageError
 from fastvla_core.robot.contract import RobotContract
-from fastvla_core.robot.decode import pick_stamp
+from fastvla_core.robot.joints import pick_stamp
 from training.bags import messages
 from training.bags.storage import RawMessage
 

@@ -6,7 +6,6 @@ from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from fastvla_core.bags.writer import absolute
@@ -14,13 +13,8 @@ from fastvla_core.errors import BagError, MessageError
 from fastvla_core.robot.align import StaleStreamError, observe, required_streams
 from fastvla_core.robot.buffers import JOINT_STATES, StreamBuffers
 from fastvla_core.robot.contract import CameraSpec, RobotContract
-from fastvla_core.robot.decode import (
-    check_camera,
-    decode_compressed,
-    decode_image,
-    decode_joint_state,
-    pick_stamp,
-)
+from fastvla_core.robot.decode import decode_camera
+from fastvla_core.robot.joints import decode_joint_state, pick_stamp
 from fastvla_core.types import Observation
 from training.bags import messages
 from training.bags.labels import CommandTrack, header_ns
@@ -58,12 +52,12 @@ class BagStreams:
         self._required = required_streams(contract)
         self._cameras = {
             name: camera
-            for camera in contract.policy_cameras
-            if (name := find_topic(bag, camera.topic)) is not None
+            for camera in contract.observed_cameras
+            if (name := _find_camera(bag, camera)) is not None
         }
         self._joints = find_topic(bag, contract.joint_states.topic)
         self._commands = find_topic(bag, EXPERT_TOPIC) or find_topic(bag, contract.outputs.command)
-        for camera in contract.policy_cameras:
+        for camera in contract.observed_cameras:
             if camera.required and camera not in self._cameras.values():
                 raise self._missing(f"camera '{camera.name}'", camera.topic)
         if self._joints is None:
@@ -169,24 +163,15 @@ def find_topic(bag: Bag, topic: str) -> str | None:
     return below[0] if len(below) == 1 else None
 
 
-def _pixels(message: Any, type_name: str, camera: CameraSpec) -> NDArray[np.uint8]:
-    where = f"camera '{camera.name}'"
-    if type_name == messages.COMPRESSED_IMAGE:
-        image = decode_compressed(message.data, format=message.format, where=where)
-        check_camera(camera, width=image.shape[1], height=image.shape[0])
-        return image
-    if type_name != messages.IMAGE:
+def _find_camera(bag: Bag, camera: CameraSpec) -> str | None:
+    found = (find_topic(bag, topic) for topic in camera.transport_topics)
+    return next((name for name in found if name is not None), None)
+
+
+def _pixels(message: Any, type_name: str, camera: CameraSpec) -> NDArray[Any]:
+    if type_name not in (messages.IMAGE, messages.COMPRESSED_IMAGE):
         raise BagError(
-            f"{where}: '{camera.topic}' holds {type_name}",
+            f"camera '{camera.name}': '{camera.topic}' holds {type_name}",
             mend=f"record {messages.IMAGE} or {messages.COMPRESSED_IMAGE}",
         )
-    check_camera(camera, width=message.width, height=message.height, encoding=message.encoding)
-    return decode_image(
-        message.data,
-        width=message.width,
-        height=message.height,
-        encoding=message.encoding,
-        step=message.step,
-        is_bigendian=message.is_bigendian,
-        where=where,
-    )
+    return decode_camera(camera, message)

@@ -74,6 +74,10 @@ def test_joint_order_is_a_difference():
         ("transport: raw", "transport: pigeon", ["pigeon", "compressed"]),
         ("lower: -2.8, upper: 2.8", "lower: 2.9, upper: 2.8", ["2.9", "not below upper"]),
         ("lower: -2.8, upper", "lower: .nan, upper", ["finite"]),
+        ("encoding: rgb8", "encoding: 32FC1", ["32FC1", "kind: depth"]),
+        ("transport: raw", "transport: compressed_depth", ["for distances", "kind: depth"]),
+        ("interface: joint_trajectory", "interface: twist", ["no section outputs.twist", "urdf"]),
+        ("interface: joint_trajectory", "interface: wrench", ["wrench", "joint_jog, twist"]),
     ],
 )
 def test_a_mistake_names_line_and_expectation(tmp_path: Path, old: str, new: str, words: list[str]):
@@ -85,6 +89,91 @@ def test_a_mistake_names_line_and_expectation(tmp_path: Path, old: str, new: str
     assert f"{path}:{number}" in text
     assert all(word in text for word in words)
     assert caught.value.mend
+
+
+DEPTH = """encoding: 16UC1
+    kind: depth
+    transport: """
+
+
+@pytest.mark.parametrize(
+    ("transport", "topic"),
+    [
+        ("raw", "front/image_raw"),
+        ("compressed", "front/image_raw/compressed"),
+        ("compressed_depth", "front/image_raw/compressedDepth"),
+    ],
+)
+def test_a_topic_is_completed_as_image_transport_does_it(
+    tmp_path: Path, transport: str, topic: str
+):
+    path = edited(tmp_path, "encoding: rgb8\n    transport: raw", DEPTH + transport)
+    front = load_contract(path).camera("front")
+    assert front.topic == topic
+    assert dataclasses.replace(front, topic=topic).topic == topic
+    assert front.transport_topics[0] == topic
+    assert set(front.transport_topics) == {
+        "front/image_raw", "front/image_raw/compressed", "front/image_raw/compressedDepth",
+    }  # fmt: skip
+
+
+def test_depth_cameras_are_observed_apart_from_the_policy_s(tmp_path: Path):
+    path = edited(tmp_path, "encoding: rgb8\n    transport: raw", DEPTH + "compressed_depth")
+    contract = load_contract(path)
+    assert [c.name for c in contract.observed_cameras] == ["front", "wrist"]
+    assert [c.name for c in contract.policy_cameras] == ["wrist"]
+
+
+def test_compressed_floats_are_refused(tmp_path: Path):
+    path = edited(
+        tmp_path,
+        "encoding: rgb8\n    transport: raw",
+        (DEPTH + "compressed").replace("16UC1", "32FC1"),
+    )
+    with pytest.raises(ContractError, match="cannot carry 32FC1"):
+        load_contract(path)
+
+
+def test_the_driver_s_names_are_the_joint_states_names_read_backwards():
+    contract = load_contract("tabletop")
+    renamed = dataclasses.replace(
+        contract.joint_states, names=(("finger", "gripper"), ("shoulder", "joint1"))
+    )
+    names = dataclasses.replace(contract, joint_states=renamed).driver_names
+    assert (names["gripper"], names["joint1"], names["joint2"]) == ("finger", "shoulder", "joint2")
+
+
+TWIST = """interface: twist
+  twist:
+    urdf: arm.urdf
+    base: base_link
+    tool: tool0
+    max_linear: 0.2
+    max_angular: 1.0
+    frame: base"""
+
+
+def test_a_twist_section_reads_back(tmp_path: Path):
+    path = edited(tmp_path, "interface: joint_trajectory", TWIST)
+    contract = load_contract(path)
+    assert contract.outputs.twist is not None
+    assert contract.outputs.twist.max_linear == 0.2
+    assert contract.outputs.sends_velocities
+    assert parse_contract(contract.to_dict()) == contract
+    with pytest.raises(ContractError, match=r"outputs\.twist\.max_linear' is 0\.0"):
+        load_contract(edited(tmp_path, "interface: joint_trajectory", TWIST.replace("0.2", "0.0")))
+
+
+def test_the_hash_outlives_keys_at_their_default_and_the_cameras_order():
+    contract = load_contract("tabletop")
+    data = contract.to_dict()
+    for camera in data["cameras"].values():
+        del camera["kind"], camera["depth_unit_m"]
+    data["outputs"] = {"interface": "joint_trajectory"}
+    data["cameras"] = dict(reversed(data["cameras"].items()))
+    assert parse_contract(data).hash() == contract.hash()
+    data["outputs"]["interface"] = "joint_jog"
+    assert parse_contract(data).hash() != contract.hash()
 
 
 def test_missing_key_is_named(tmp_path: Path):

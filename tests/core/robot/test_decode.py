@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import array
-import dataclasses
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -13,14 +13,8 @@ from hypothesis import strategies as st
 
 from fastvla_core.errors import MessageError
 from fastvla_core.robot.contract_file import load_contract
-from fastvla_core.robot.decode import (
-    IMAGE_ENCODINGS,
-    check_camera,
-    decode_compressed,
-    decode_image,
-    decode_joint_state,
-    pick_stamp,
-)
+from fastvla_core.robot.decode import check_camera, decode_compressed, message_to_rgb
+from fastvla_core.robot.encodings import COLOR_ENCODINGS, DEPTH_ENCODINGS, LAYOUTS
 
 CONTRACT = load_contract("tabletop")
 W, H = 6, 4
@@ -29,10 +23,11 @@ GREY = RGB[..., 0]
 
 
 def decode(data, *, encoding, step, width=W, height=H, is_bigendian=0):
-    return decode_image(
-        data, width=width, height=height, encoding=encoding, step=step,
-        is_bigendian=is_bigendian, where="camera 'front'",
+    message = SimpleNamespace(
+        data=data, width=width, height=height, encoding=encoding, step=step,
+        is_bigendian=is_bigendian,
     )  # fmt: skip
+    return message_to_rgb(message, "camera 'front'")
 
 
 def with_alpha(rgb):
@@ -53,6 +48,8 @@ COLOURS = {
     "16UC1": (GREY.astype("<u2") * 257 + 128, GREY_AS_RGB),
     "rgb16": (RGB.astype("<u2") * 257, RGB),
     "bgr16": (RGB[..., ::-1].astype("<u2") * 257, RGB),
+    "rgba16": (with_alpha(RGB).astype("<u2") * 257, RGB),
+    "bgra16": (with_alpha(RGB[..., ::-1]).astype("<u2") * 257, RGB),
 }
 
 
@@ -73,7 +70,7 @@ def test_every_colour_encoding_gives_its_rgb(encoding: str, padding: int):
     np.testing.assert_array_equal(got, expected)
 
 
-@pytest.mark.parametrize("encoding", ["mono16", "16UC1", "rgb16", "bgr16"])
+@pytest.mark.parametrize("encoding", [name for name in COLOURS if name.endswith(("16", "16UC1"))])
 def test_big_endian_pixels_are_swapped(encoding: str):
     pixels, expected = COLOURS[encoding]
     data, step = padded(pixels.astype(">u2"), padding=2)
@@ -88,22 +85,79 @@ def test_sixteen_bits_are_scaled_as_opencv_scales_them(value: int):
     assert decode(data, encoding="mono16", step=2 * W)[0, 0, 0] == expected[0, 0]
 
 
+@pytest.mark.parametrize("bits", [8, 16])
 @pytest.mark.parametrize("order", ["rggb", "bggr", "gbrg", "grbg"])
-def test_bayer_patterns_keep_a_flat_colour(order: str):
+def test_bayer_patterns_keep_a_flat_colour(order: str, bits: int):
     colour = {"r": 200, "g": 100, "b": 50}
-    cell = np.array([[colour[c] for c in order[:2]], [colour[c] for c in order[2:]]], np.uint8)
-    data = np.tile(cell, (4, 4)).tobytes()
-    got = decode(data, encoding=f"bayer_{order}8", step=8, width=8, height=8)
+    cell = np.array([[colour[c] for c in order[:2]], [colour[c] for c in order[2:]]])
+    pixels = np.tile(cell, (4, 4)).astype(np.uint8 if bits == 8 else "<u2")
+    data = (pixels if bits == 8 else pixels * 257).tobytes()
+    got = decode(data, encoding=f"bayer_{order}{bits}", step=bits, width=8, height=8)
     np.testing.assert_array_equal(got[4, 4], [200, 100, 50])
 
 
-@pytest.mark.parametrize(("encoding", "luma_at"), [("yuv422", 1), ("yuv422_yuy2", 0)])
-def test_yuv_without_colour_is_grey(encoding: str, luma_at: int):
-    pixels = np.full((H, W, 2), 128, np.uint8)
-    pixels[..., luma_at] = 126
-    got = decode(pixels.tobytes(), encoding=encoding, step=2 * W)
-    assert np.ptp(got) == 0
-    assert abs(int(got[0, 0, 0]) - 128) <= 1
+def test_sixteen_bit_bayer_of_either_byte_order_is_the_same():
+    pixels = np.random.default_rng(1).integers(0, 65536, (8, 8), np.uint16)
+    got = [
+        decode(pixels.astype(order).tobytes(), encoding="bayer_rggb16", step=16, width=8, height=8,
+               is_bigendian=order == ">u2")
+        for order in ("<u2", ">u2")
+    ]  # fmt: skip
+    np.testing.assert_array_equal(*got)
+
+
+def yuv(rgb):
+    """BT.601 as video has it: Y, U, V, each [H, W]."""
+    blue, green, red = rgb[..., 2], rgb[..., 1], rgb[..., 0]
+    luma = 16 + (65.481 * red + 128.553 * green + 24.966 * blue) / 255
+    u = 128 + (-37.797 * red - 74.203 * green + 112.0 * blue) / 255
+    v = 128 + (112.0 * red - 93.786 * green - 18.214 * blue) / 255
+    return (np.round(plane).astype(np.uint8) for plane in (luma, u, v))
+
+
+def packed_422(first, second, rgb):
+    luma, u, v = yuv(rgb)
+    chroma = np.where(np.arange(rgb.shape[1]) % 2 == 0, u, v)
+    planes = {"y": luma, "c": chroma}
+    return np.dstack([planes[first], planes[second]])
+
+
+def planar_420(first, rgb):
+    luma, u, v = yuv(rgb)
+    pair = (u, v) if first == "u" else (v, u)
+    chroma = np.dstack([plane[::2, ::2] for plane in pair]).reshape(rgb.shape[0] // 2, -1)
+    return np.vstack([luma, chroma])
+
+
+@pytest.mark.parametrize("padding", [0, 6])
+@pytest.mark.parametrize(
+    ("encoding", "pack"),
+    [
+        ("yuv422", lambda rgb: packed_422("c", "y", rgb)),
+        ("uyvy", lambda rgb: packed_422("c", "y", rgb)),
+        ("yuv422_yuy2", lambda rgb: packed_422("y", "c", rgb)),
+        ("yuyv", lambda rgb: packed_422("y", "c", rgb)),
+        ("nv12", lambda rgb: planar_420("u", rgb)),
+        ("nv21", lambda rgb: planar_420("v", rgb)),
+    ],
+)
+def test_yuv_gives_its_colour(encoding: str, pack, padding: int):
+    colours = np.array([[200, 30, 60], [20, 180, 90], [40, 60, 220]], np.float64)
+    rgb = np.repeat(np.repeat(colours[None], 4, axis=0), 2, axis=1)
+    rows = pack(rgb).reshape(pack(rgb).shape[0], -1)
+    data = np.hstack([rows, np.full((len(rows), padding), 0xAB, np.uint8)]).tobytes()
+    got = decode(data, encoding=encoding, step=rows.shape[1] + padding)
+    np.testing.assert_allclose(got, rgb, atol=3)
+
+
+def test_a_planar_image_without_its_colours_is_named():
+    with pytest.raises(MessageError, match=r"step \* height \* 3 / 2 = 6 \* 4 \* 3 / 2 = 36"):
+        decode(bytes(24), encoding="nv12", step=6)
+
+
+def test_distances_have_no_colour():
+    with pytest.raises(MessageError, match="kind: depth"):
+        decode(bytes(4 * W * H), encoding="32FC1", step=4 * W)
 
 
 def test_rgb8_is_a_view_of_the_buffer_whatever_holds_it():
@@ -141,10 +195,8 @@ def test_an_odd_yuv_image_is_a_message_error_not_opencv_s():
         decode(bytes(2 * 5 * 4), encoding="yuv422", step=10, width=5)
 
 
-def test_every_encoding_of_the_contract_can_be_decoded():
-    from fastvla_core.robot.contract import RAW_ENCODINGS
-
-    assert set(RAW_ENCODINGS) <= set(IMAGE_ENCODINGS)
+def test_every_encoding_is_a_colour_or_a_distance():
+    assert set(LAYOUTS) == {*COLOR_ENCODINGS, *DEPTH_ENCODINGS}
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg"])
@@ -167,6 +219,60 @@ def test_a_cut_compressed_image_is_refused(suffix: str):
             decode_compressed(broken, format="jpeg", where="camera 'front'")
 
 
+def png(pixels):
+    return cv2.imencode(".png", pixels)[1].tobytes()
+
+
+BGR = np.ascontiguousarray(RGB[..., ::-1])
+DEEP = BGR.astype(np.uint16) * 257
+
+
+@pytest.mark.parametrize(
+    ("pixels", "format", "expected"),
+    [
+        (BGR, "png", RGB),
+        (BGR, "rgb8; png compressed bgr8", RGB),
+        (BGR, "bgr8; png compressed bgr8", RGB),
+        (BGR, "bgr8;png compressed bgr8", RGB),
+        (BGR, "", RGB),
+        (RGB, "rgb8; png compressed rgb8", RGB),
+        (with_alpha(BGR), "bgra8; png compressed bgra8", RGB),
+        (DEEP, "bgr16; png compressed bgr16", RGB),
+        (RGB.astype(np.uint16) * 257, "rgb16; png compressed rgb16", RGB),
+        (GREY, "mono8; png compressed ", GREY_AS_RGB),
+        (GREY.astype(np.uint16) * 257, "mono16; png compressed ", GREY_AS_RGB),
+        (GREY, "bayer_rggb8; png compressed ",
+         cv2.cvtColor(GREY, cv2.COLOR_BayerBG2RGB)),
+        # What the format says was compressed does not fit what is there: it is taken for grey.
+        (GREY, "bayer_rggb16; png compressed ", GREY_AS_RGB),
+    ],
+)  # fmt: skip
+def test_every_form_of_the_compressed_format(pixels, format: str, expected):
+    got = decode_compressed(png(pixels), format=format, where="camera 'front'")
+    np.testing.assert_array_equal(got, expected)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg"])
+def test_wherever_a_compressed_image_is_cut_it_is_refused(suffix: str):
+    image = np.random.default_rng(0).integers(0, 256, (48, 48, 3), np.uint8)
+    data = cv2.imencode(suffix, image)[1].tobytes()
+    for end in [*range(0, len(data) - 12, 97), len(data) - 12, len(data) - 9]:
+        with pytest.raises(MessageError, match="camera 'front'"):
+            decode_compressed(data[:end], format="jpeg", where="camera 'front'")
+
+
+def test_a_padded_jpeg_is_whole():
+    image = np.full((16, 16, 3), 90, np.uint8)
+    data = cv2.imencode(".jpg", image)[1].tobytes() + bytes(100)
+    assert decode_compressed(data, format="jpeg", where="c").shape == (16, 16, 3)
+
+
+@given(st.binary(max_size=200), st.sampled_from([b"", b"\xff\xd8", b"\x89PNG\r\n\x1a\n"]))
+def test_noise_is_refused_and_never_a_crash(noise: bytes, start: bytes):
+    with pytest.raises(MessageError):
+        decode_compressed(start + noise, format="jpeg", where="camera 'front'")
+
+
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
@@ -180,51 +286,3 @@ def test_an_image_that_is_not_the_contract_s_is_refused(fields: dict, words: lis
         check_camera(CONTRACT.camera("front"), **fields)
     for word in ["'front'", *words]:
         assert word in str(caught.value)
-
-
-NAMES = list(CONTRACT.state_names)
-POSITIONS = [0.1 * (i + 1) for i in range(len(NAMES))]
-
-
-@given(st.permutations(range(len(NAMES))))
-def test_joints_are_matched_by_name(order: list[int]):
-    got = decode_joint_state(
-        CONTRACT, names=[NAMES[i] for i in order], positions=[POSITIONS[i] for i in order]
-    )
-    assert got.dtype == np.float32
-    np.testing.assert_array_equal(got, np.asarray(POSITIONS, np.float32))
-
-
-def test_other_joints_are_passed_over_and_names_are_mapped():
-    joint_states = dataclasses.replace(CONTRACT.joint_states, names=(("finger", "gripper"),))
-    contract = dataclasses.replace(CONTRACT, joint_states=joint_states)
-    names = ["head", *NAMES[:-1], "finger"]
-    got = decode_joint_state(contract, names=names, positions=[9.0, *POSITIONS])
-    np.testing.assert_array_equal(got, np.asarray(POSITIONS, np.float32))
-
-
-@pytest.mark.parametrize(
-    ("names", "positions", "words"),
-    [
-        ([], [], ["names no joint"]),
-        (NAMES, POSITIONS[:-1], ["7 names", "6 positions"]),
-        (NAMES[:-1], POSITIONS[:-1], ["no position for gripper"]),
-        ([*NAMES, "joint1"], [*POSITIONS, 0.0], ["'joint1' is there twice"]),
-        (NAMES, [*POSITIONS[:-1], float("nan")], ["gripper is not finite"]),
-        (NAMES, [float("inf"), *POSITIONS[1:]], ["joint1 is not finite"]),
-    ],
-)
-def test_a_broken_joint_state_is_named(names: list, positions: list, words: list[str]):
-    with pytest.raises(MessageError) as caught:
-        decode_joint_state(CONTRACT, names=names, positions=positions)
-    for word in ["joint_states", *words]:
-        assert word in str(caught.value)
-
-
-def test_the_stamp_is_the_contract_s_choice_and_never_zero():
-    received = dataclasses.replace(
-        CONTRACT, sync=dataclasses.replace(CONTRACT.sync, stamp="receive")
-    )
-    assert pick_stamp(CONTRACT, header_ns=5, receive_ns=9) == 5
-    assert pick_stamp(received, header_ns=5, receive_ns=9) == 9
-    assert pick_stamp(CONTRACT, header_ns=0, receive_ns=9) == 9

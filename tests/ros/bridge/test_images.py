@@ -13,7 +13,7 @@ import pytest
 
 from fastvla_core.errors import MessageError
 from fastvla_ros.bridge import images
-from fastvla_ros.bridge.images import camera_to_rgb, compressed_to_rgb, image_to_rgb
+from fastvla_ros.bridge.images import image_to_rgb, read_camera
 from tests.ros.bridge.messages import CONTRACT, image, picture
 
 RGB = picture(3)
@@ -71,7 +71,9 @@ def test_a_message_becomes_rgb(encoding: str):
 def test_cv_bridge_is_used_only_where_it_gives_the_same_pixels(install_cv_bridge):
     install_cv_bridge(_WORKING)
     assert images.cv_bridge_encodings() == {"bgr8", "mono8"}
-    without = {e: images.decode_image(**_fields(p, e)) for e, p in ENCODED.items()}
+    without = {
+        e: images.message_to_rgb(image(p, stamp_ns=1, encoding=e), "t") for e, p in ENCODED.items()
+    }
     for encoding, pixels in ENCODED.items():
         message = image(pixels, stamp_ns=1, encoding=encoding)
         np.testing.assert_array_equal(image_to_rgb(message), without[encoding])
@@ -98,24 +100,19 @@ def test_a_cv_bridge_that_fails_is_left_alone(install_cv_bridge, source: str):
 
 def test_the_camera_must_send_what_the_contract_says():
     front = CONTRACT.camera("front")
-    np.testing.assert_array_equal(camera_to_rgb(front, image(RGB, stamp_ns=1)), RGB)
+    np.testing.assert_array_equal(read_camera(front, image(RGB, stamp_ns=1)), RGB)
     with pytest.raises(MessageError, match=r"cameras\.front\.encoding"):
-        camera_to_rgb(front, image(ENCODED["bgr8"], stamp_ns=1, encoding="bgr8"))
+        read_camera(front, image(ENCODED["bgr8"], stamp_ns=1, encoding="bgr8"))
     with pytest.raises(MessageError, match="32x32"):
-        camera_to_rgb(front, image(picture(1, size=32), stamp_ns=1))
+        read_camera(front, image(picture(1, size=32), stamp_ns=1))
 
 
-def test_a_compressed_message_becomes_rgb():
+def test_compressed_and_raw_messages_of_a_camera_are_both_read():
+    front = CONTRACT.camera("front")
     data = cv2.imencode(".png", RGB[..., ::-1])[1].tobytes()
     message = SimpleNamespace(data=data, format="rgb8; png compressed bgr8")
-    np.testing.assert_array_equal(compressed_to_rgb(message), RGB)
-    with pytest.raises(MessageError):
-        compressed_to_rgb(SimpleNamespace(data=data[:200], format="png"))
-
-
-def _fields(pixels: np.ndarray, encoding: str) -> dict:
-    message = image(pixels, stamp_ns=1, encoding=encoding)
-    return {
-        "data": message.data, "width": message.width, "height": message.height,
-        "encoding": encoding, "step": message.step, "is_bigendian": 0, "where": "test",
-    }  # fmt: skip
+    np.testing.assert_array_equal(read_camera(front, message), RGB)
+    small = cv2.imencode(".png", RGB[:32, :32])[1].tobytes()
+    for broken, words in ((data[:200], "cut short"), (small, "32x32")):
+        with pytest.raises(MessageError, match=words):
+            read_camera(front, SimpleNamespace(data=broken, format="png"))

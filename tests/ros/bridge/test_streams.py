@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
+from types import SimpleNamespace
+
+import cv2
 import numpy as np
 import pytest
 
 from fastvla_core.errors import MessageError
 from fastvla_core.robot.align import StaleStreamError
+from fastvla_core.robot.contract import CameraSpec
 from fastvla_ros.bridge.streams import StreamBridge
-from tests.ros.bridge.messages import CONTRACT, MS, image, joint_state, picture
+from tests.ros.bridge.messages import CONTRACT, MS, header, image, joint_state, picture
 
 STATE = np.arange(7, dtype=np.float32) / 10
 
@@ -153,3 +158,47 @@ def test_rates_are_measured_and_end_with_the_stream():
     feed(bridge, 1000)
     feed(bridge, 1033)
     assert bridge.rate_hz("front") > 0
+
+
+DEPTH_CAMERA = CameraSpec(
+    name="depth", topic="depth/image_raw", encoding="16UC1", width=8, height=6, kind="depth",
+    transport="compressed_depth", required=False,
+)  # fmt: skip
+WITH_DEPTH = dataclasses.replace(CONTRACT, cameras=(*CONTRACT.cameras, DEPTH_CAMERA))
+
+
+def depth_message(value: int, *, stamp_ns: int) -> SimpleNamespace:
+    data = cv2.imencode(".png", np.full((6, 8), value, np.uint16))[1].tobytes()
+    return SimpleNamespace(
+        header=header(stamp_ns), format="16UC1; compressedDepth png", data=bytes(12) + data
+    )
+
+
+def test_depth_is_observed_apart_from_the_pictures_and_masked_when_it_is_missing():
+    bridge = StreamBridge(WITH_DEPTH)
+    feed(bridge, 1000)
+    assert bridge.observe("t").depths == {}
+    bridge.on_image("depth", depth_message(1500, stamp_ns=1020 * MS), receive_ns=0)
+    feed(bridge, 1033)
+    seen = bridge.observe("t")
+    assert seen.images.keys() == {"front", "wrist"}
+    np.testing.assert_array_equal(seen.depths["depth"], np.full((6, 8), 1.5, np.float32))
+    assert seen.camera_skew_ns == 13 * MS
+    feed(bridge, 1400)
+    assert bridge.observe("t").depths == {}
+
+
+def test_a_required_depth_camera_is_awaited():
+    cameras = (*CONTRACT.cameras, dataclasses.replace(DEPTH_CAMERA, required=True))
+    bridge = StreamBridge(dataclasses.replace(CONTRACT, cameras=cameras))
+    feed(bridge, 1000)
+    assert stale(bridge, 1001).stream == "depth"
+
+
+def test_a_cut_compressed_image_is_dropped_and_counted_once():
+    bridge = StreamBridge(WITH_DEPTH)
+    message = depth_message(1500, stamp_ns=1000 * MS)
+    message.data = message.data[:-20]
+    with pytest.raises(MessageError, match=r"camera 'depth'.*cut short"):
+        bridge.on_image("depth", message, receive_ns=0)
+    assert bridge.dropped == {"front": 0, "wrist": 0, "depth": 1, "joint_states": 0}
