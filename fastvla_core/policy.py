@@ -13,17 +13,22 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from fastvla_core.errors import ContractError, DependencyError
+from fastvla_core.errors import ContractError, DependencyError, PolicyError
 from fastvla_core.models.checkpoint import write_json, write_tensors, written_atomically
 from fastvla_core.models.hub import find_checkpoint
 from fastvla_core.models.loading import Quantization, load_config, load_model, quantization_of
 from fastvla_core.models.registry import POLICIES, PRESETS
 from fastvla_core.models.statistics import Statistics
 from fastvla_core.quant import dequantized
-from fastvla_core.robot.compatibility import policy_differences
 from fastvla_core.robot.contract import RobotContract, contract_differences
 from fastvla_core.robot.contract_file import parse_contract
-from fastvla_core.types import ActionChunk, Observation
+from fastvla_core.types import ActionChunk, ChunkPrefix, Conditioning, Observation
+
+_CONDITIONING_MENDS: Mapping[Conditioning, str] = {
+    "inpaint": "use a flow policy, or merge chunks by 'switch' or 'ensemble'",
+    "trained": "train it with `training.max_prefix_steps` above 0 in the recipe, or merge chunks "
+    "by 'rtc'",
+}
 
 
 def policy_config(preset: str, *, contract: RobotContract, **others: Any) -> Any:
@@ -99,8 +104,7 @@ class FastVLA:
             quantization: Store the large linear layers in 4 ("nf4") or 8 ("int8") bits. None
                 keeps the checkpoint as it is, quantised or not.
             device: Where to run.
-            contract: The robot that is served; see `policy_differences` for what must agree with
-                the one that was trained for.
+            contract: The robot that is served; it must be the one that was trained for.
             seed: Of the noise; see `reset`.
         Raises:
             CheckpointError: a file is missing, damaged, or does not fit the others.
@@ -143,26 +147,60 @@ class FastVLA:
             )
         self.model.compile_parts()
 
-    def infer(self, observation: Observation) -> ActionChunk:
-        """One chunk for one observation; see `infer_batch`."""
-        return self.infer_batch([observation])[0]
+    @property
+    def conditionings(self) -> tuple[Conditioning, ...]:
+        """The ways in which a chunk can be made to agree with a prefix; empty when in none."""
+        return getattr(self.config, "conditionings", ())
 
-    def infer_batch(self, observations: Sequence[Observation]) -> list[ActionChunk]:
+    def infer(self, observation: Observation, *, prefix: ChunkPrefix | None = None) -> ActionChunk:
+        """One chunk for one observation; see `infer_batch`."""
+        return self.infer_batch([observation], prefixes=[prefix])[0]
+
+    def infer_batch(
+        self,
+        observations: Sequence[Observation],
+        *,
+        prefixes: Sequence[ChunkPrefix | None] | None = None,
+    ) -> list[ActionChunk]:
         """Chunks of absolute targets, in the order of the observations.
 
+        Args:
+            prefixes: What each chunk has to agree with; None for nothing.
         Raises:
             ObservationError: an observation is not what the policy was trained on.
-            PolicyError: the network gave a value that is not finite.
+            PolicyError: the network gave a value that is not finite, or a prefix asks for what the
+                policy cannot do.
         """
         if not observations:
             return []
         batch = self.processor.observation_batch(observations, device=self.device)
         noise = torch.stack([self._noise(observation) for observation in observations])
         self.model.eval()
-        with torch.inference_mode(), self._unpacked(self.model):
-            actions = self.model(batch, noise.to(self.device))
+        if prefixes is None or not any(prefixes):
+            with torch.inference_mode(), self._unpacked(self.model):
+                actions = self.model(batch, noise.to(self.device))
+        else:
+            for prefix in filter(None, prefixes):
+                self.require_conditioning(prefix.conditioning)
+            continued = self.processor.flow_prefix(prefixes, observations, device=self.device)
+            # Guidance differentiates through the network, which inference mode rules out.
+            with torch.no_grad(), self._unpacked(self.model):
+                actions = self.model(batch, noise.to(self.device), continued)
         targets = self.processor.targets(actions, observations)
         return [self._chunk(*pair) for pair in zip(observations, targets, strict=True)]
+
+    def require_conditioning(self, conditioning: Conditioning) -> None:
+        """See that a chunk can be made to agree with a prefix in this way.
+
+        Raises:
+            PolicyError: they cannot; says what would be needed.
+        """
+        if conditioning not in self.conditionings:
+            raise PolicyError(
+                f"this policy ({self.config.to_dict()['type']}) cannot continue a plan by "
+                f"'{conditioning}'; it can by: {', '.join(self.conditionings) or 'nothing'}",
+                mend=_CONDITIONING_MENDS[conditioning],
+            )
 
     def training_batch(
         self,
@@ -218,11 +256,9 @@ def _check_contract(config: Any, contract: RobotContract, source: Path) -> None:
     if config.robot_contract_hash == contract.hash():
         return
     trained = parse_contract(config.robot_contract, source=str(source))
-    differences = policy_differences(contract, trained)
+    differences = contract_differences(contract, trained)
     if differences:
-        every = contract_differences(contract, trained)
-        harmless = [f"({line}: does not matter)" for line in every if line not in differences]
-        listed = "\n  ".join([*differences, *harmless])
+        listed = "\n  ".join(differences)
         raise ContractError(
             f"{source}: trained for robot '{trained.name}', served on '{contract.name}':\n"
             f"  {listed}",

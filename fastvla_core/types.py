@@ -6,12 +6,14 @@ import dataclasses
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastvla_core.errors import ObservationError, PolicyError
+
+Conditioning: TypeAlias = Literal["inpaint", "trained"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +97,40 @@ class ActionChunk:
                 f"{self.positions[step, column]}",
                 mend="nothing was sent; check the checkpoint with `fastvla models show`",
             )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChunkPrefix:
+    """What is planned already for the first rows of the next chunk, and how far that is fixed.
+
+    Attributes:
+        names: A names in the order of the columns.
+        positions: float64 [P, A], absolute; rad and m. Row k is the plan at the time of row k of
+            the chunk that is asked for: the observation's stamp + (k + 1) * dt.
+        frozen: The first rows, which will have been executed when the chunk arrives; 0 to P. The
+            others are wishes that fade.
+        conditioning: How a flow policy meets it: "inpaint" guides the flow towards it and needs no
+            training; "trained" gives the frozen rows as input to a policy that was trained so.
+
+    Raises:
+        PolicyError: no rows, a wrong shape, a value that is not finite, or `frozen` out of range.
+    """
+
+    names: tuple[str, ...]
+    positions: NDArray[np.float64]
+    frozen: int
+    conditioning: Conditioning
+
+    def __post_init__(self) -> None:
+        rows, columns = (*self.positions.shape, 0)[:2]
+        usable = rows and columns == len(self.names) and self.positions.ndim == 2
+        if not usable or not np.isfinite(self.positions).all():
+            raise PolicyError(
+                f"chunk prefix: expected finite [P, {len(self.names)}] with P above 0, got "
+                f"{self.positions!r}"
+            )
+        if not 0 <= self.frozen <= rows:
+            raise PolicyError(f"chunk prefix: {self.frozen} frozen rows of {rows}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

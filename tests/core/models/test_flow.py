@@ -7,15 +7,22 @@ from fastvla_core.models.policies.flow_vla import flow
 
 def test_time_one_is_noise_and_time_zero_is_data():
     action, noise = torch.randn(1, 2, 4, 3), torch.randn(1, 2, 4, 3)
-    path = flow.interpolate(action.expand(1, 2, 4, 3), noise, torch.tensor([[0.0, 1.0]]))
+    path = flow.interpolate(action.expand(1, 2, 4, 3), noise, torch.tensor([[[0.0], [1.0]]]))
     assert torch.equal(path[0, 0], action[0, 0])
     assert torch.equal(path[0, 1], noise[0, 1])
 
 
+def test_each_action_step_may_have_a_time_of_its_own():
+    action, noise = torch.randn(1, 1, 4, 3), torch.randn(1, 1, 4, 3)
+    path = flow.interpolate(action, noise, torch.tensor([[[0.0, 0.0, 1.0, 1.0]]]))
+    assert torch.equal(path[0, 0, :2], action[0, 0, :2])
+    assert torch.equal(path[0, 0, 2:], noise[0, 0, 2:])
+
+
 def test_velocity_is_the_derivative_of_the_path():
     action, noise = torch.randn(1, 1, 4, 3).double(), torch.randn(1, 1, 4, 3).double()
-    before = flow.interpolate(action, noise, torch.tensor([[0.3]]).double())
-    after = flow.interpolate(action, noise, torch.tensor([[0.4]]).double())
+    before = flow.interpolate(action, noise, torch.tensor([[[0.3]]]).double())
+    after = flow.interpolate(action, noise, torch.tensor([[[0.4]]]).double())
     torch.testing.assert_close((after - before) / 0.1, flow.velocity_target(action, noise))
 
 

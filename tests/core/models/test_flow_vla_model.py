@@ -124,7 +124,7 @@ def _recomputed_velocity(model: FlowVLA, batch: dict[str, Tensor], noisy: Tensor
     """One pass over [prefix, actions] at once, with a block mask in place of a cache."""
     prefix, expert = model.prefix, model.expert
     x, mask = prefix.embed(batch)
-    a = expert.embed(noisy[:, None], torch.full((len(noisy), 1), time))
+    a = expert.embed(noisy[:, None], torch.full((len(noisy), 1, 1), time))
     p, t = x.shape[1], a.shape[1]
     allowed = torch.zeros(len(x), 1, p + t, p + t, dtype=torch.bool)
     allowed[:, :, :, :p] = mask[:, None, None]
@@ -163,7 +163,7 @@ def test_the_cached_prefix_gives_what_full_attention_gives():
     noisy = _noise(model)
     with torch.inference_mode():
         expected = _recomputed_velocity(model, batch, noisy, 0.6)
-        times = torch.full((2, 1), 0.6)
+        times = torch.full((2, 1, 1), 0.6)
         found = model.expert(noisy[:, None], times, model.prefix(batch))[:, 0]
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
 
@@ -180,7 +180,7 @@ def test_flow_samples_of_one_prefix_do_not_see_each_other():
     model = _model()
     batch = model_batch(model.config)
     noisy = torch.randn(2, 3, 4, 3)
-    times = torch.tensor([[0.2, 0.5, 0.9]]).expand(2, 3)
+    times = torch.tensor([[[0.2], [0.5], [0.9]]]).expand(2, 3, 1)
     with torch.inference_mode():
         prefix = model.prefix(batch)
         together = model.expert(noisy, times, prefix)
@@ -192,7 +192,7 @@ def test_flow_samples_of_one_prefix_do_not_see_each_other():
 def test_action_steps_see_each_other_both_ways():
     model = _model()
     batch, noisy = model_batch(model.config), _noise(model)[:, None]
-    times = torch.full((2, 1), 0.5)
+    times = torch.full((2, 1, 1), 0.5)
     with torch.inference_mode():
         prefix: Prefix = model.prefix(batch)
         before = model.expert(noisy, times, prefix)
@@ -212,7 +212,7 @@ def test_loss_is_the_error_of_the_velocity():
     noise = torch.randn(2, 4, 4, 3, generator=generator)
     action = batch["action"][:, None]
     noisy = time[..., None, None] * noise + (1 - time[..., None, None]) * action
-    velocity = model.expert(noisy, time, model.prefix(batch))
+    velocity = model.expert(noisy, time[..., None], model.prefix(batch))
     expected = (velocity - (noise - action)).square().mean(dim=(0, 1, 2))
     torch.testing.assert_close(result["loss_per_dim"], expected.detach())
     torch.testing.assert_close(result["loss"], expected.mean())

@@ -11,6 +11,7 @@ from typing import Any
 from fastvla_core.errors import CheckpointError
 from fastvla_core.layers.attention import AttentionShape
 from fastvla_core.plain_data import PlainDataError, convert
+from fastvla_core.types import Conditioning
 
 IMAGE_PREFIX = "observation.images."
 STATE_KEY = "observation.state"
@@ -40,6 +41,8 @@ class FlowVLAConfig:
         action_dt_s: Time between two action steps.
         num_inference_steps: Euler steps from noise to actions.
         flow_samples_per_prefix: (time, noise) pairs per training sample.
+        max_prefix_steps: Largest number of a chunk's first steps that training gave as they are, so
+            that inference can be given those that are executed meanwhile; 0 when it gave none.
         use_relative_actions: Predict targets minus the present state, except for
             `relative_exclude_joints`.
         vision: Options of `VisionTower`.
@@ -60,6 +63,7 @@ class FlowVLAConfig:
     action_dt_s: float = 0.1
     num_inference_steps: int = 5
     flow_samples_per_prefix: int = 4
+    max_prefix_steps: int = 0
     use_relative_actions: bool = True
     relative_exclude_joints: tuple[str, ...] = ("gripper",)
     min_period: float = 4e-3
@@ -77,6 +81,11 @@ class FlowVLAConfig:
     def __post_init__(self) -> None:
         for what, mend in _contradictions(self):
             raise CheckpointError(f"config.json: {what}", mend=mend)
+
+    @property
+    def conditionings(self) -> tuple[Conditioning, ...]:
+        """How a chunk of this policy can be made to agree with a prefix."""
+        return ("inpaint", "trained") if self.max_prefix_steps else ("inpaint",)
 
     @property
     def relative_joints(self) -> tuple[str, ...]:
@@ -152,8 +161,13 @@ def config_from_dict(data: Mapping[str, Any], *, source: str = "config.json") ->
 def _contradictions(config: FlowVLAConfig) -> Iterator[tuple[str, str]]:
     """What no network can be built from, and the mend."""
     for name, value in _numbers(config):
-        if value <= 0:
+        if value <= 0 and name != "max_prefix_steps":
             yield f"'{name}' is {value}", "give a number above 0"
+    if not 0 <= config.max_prefix_steps < config.chunk_size:
+        yield (
+            f"'max_prefix_steps' is {config.max_prefix_steps} of {config.chunk_size} steps",
+            "give at least 0, and leave a step of the chunk to be inferred",
+        )
     if not config.cameras:
         yield "there is no camera", "add an observation.images.* feature"
     if not set(config.optional_cameras) <= set(config.cameras):

@@ -21,9 +21,13 @@ def sample_time(shape: tuple[int, ...], *, generator: torch.Generator) -> Tensor
     return uniform ** (1 / 1.5) * 0.999 + 0.001
 
 
-def interpolate(action_bsta: Tensor, noise_bsta: Tensor, time_bs: Tensor) -> Tensor:
-    """The point at `time` on the straight path from the action (0) to the noise (1)."""
-    time = time_bs[..., None, None]
+def interpolate(action_bsta: Tensor, noise_bsta: Tensor, time_bst: Tensor) -> Tensor:
+    """The point at `time` on the straight path from the action (0) to the noise (1).
+
+    Args:
+        time_bst: Per sample (t = 1) or per action step.
+    """
+    time = time_bst[..., None]
     return time * noise_bsta + (1 - time) * action_bsta
 
 

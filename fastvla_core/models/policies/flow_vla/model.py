@@ -21,6 +21,7 @@ from fastvla_core.layers.time_embedding import time_embedding
 from fastvla_core.layers.transformer import KeyValueLayer, TransformerLayer
 from fastvla_core.models.backbones.text import AttentionPool, TextEncoder
 from fastvla_core.models.backbones.vision import VisionTower
+from fastvla_core.models.flow_prefix import FlowPrefix, draw_delays, frozen_rows
 from fastvla_core.models.policies.flow_vla import flow
 from fastvla_core.models.policies.flow_vla.config import FlowVLAConfig
 
@@ -122,17 +123,17 @@ class ActionExpert(nn.Module):
         self.final_norm = RMSNorm(size.width)
         self.action_out = nn.Linear(size.width, actions)
 
-    def embed(self, noisy_bsta: Tensor, time_bs: Tensor) -> Tensor:
+    def embed(self, noisy_bsta: Tensor, time_bst: Tensor) -> Tensor:
         """Actions joined with their time, [b, s * t, d]."""
         dtype = self.action_in.weight.dtype
         action = self.action_in(noisy_bsta.to(dtype))
         time = time_embedding(
-            time_bs,
+            time_bst,
             width=action.shape[-1],
             min_period=self.config.min_period,
             max_period=self.config.max_period,
         ).to(action.dtype)
-        joined = torch.cat([action, time[:, :, None].expand_as(action)], dim=-1)
+        joined = torch.cat([action, time.expand_as(action)], dim=-1)
         return self.time_out(functional.silu(self.time_in(joined))).flatten(1, 2)
 
     def allowed(self, prefix: Prefix, *, samples: int) -> Tensor:
@@ -143,10 +144,10 @@ class ActionExpert(nn.Module):
         seen = prefix.mask_bp[:, None, None, :].expand(-1, 1, len(owner), -1)
         return torch.cat([seen, same], dim=-1)
 
-    def forward(self, noisy_bsta: Tensor, time_bs: Tensor, prefix: Prefix) -> Tensor:
-        """Velocities [b, s, t, a], in float32."""
+    def forward(self, noisy_bsta: Tensor, time_bst: Tensor, prefix: Prefix) -> Tensor:
+        """Velocities [b, s, t, a], in float32; times per sample (t = 1) or per action step."""
         samples = noisy_bsta.shape[1]
-        x = self.embed(noisy_bsta, time_bs)
+        x = self.embed(noisy_bsta, time_bst)
         steps = torch.arange(self.config.chunk_size, device=x.device).repeat(samples)
         rope = rope_table(steps + prefix.mask_bp.shape[1], head_dim=self.config.attention.head_dim)
         allowed = self.allowed(prefix, samples=samples)
@@ -191,30 +192,50 @@ class FlowVLA(nn.Module):
     def loss(self, batch: Batch, *, generator: torch.Generator) -> dict[str, Tensor]:
         """Mean squared error of the velocity.
 
+        With `max_prefix_steps` the first action steps of a sample, as many as a delay drawn for it
+        says, are given as they are (time 0), and count nothing.
+
         Args:
             batch: See the class.
-            generator: Source of times and noise; any device.
+            generator: Source of times, noise and delays; any device.
         Returns:
             loss: scalar with gradient. loss_per_dim: [a], detached.
+        Source of the delays: arXiv:2512.05964.
         """
         action = batch["action"].float()[:, None]
         shape = (len(action), self.config.flow_samples_per_prefix)
-        time = flow.sample_time(shape, generator=generator).to(action.device)
+        time = flow.sample_time(shape, generator=generator).to(action.device)[..., None]
         noise = torch.randn(
             (*shape, *action.shape[2:]), generator=generator, device=generator.device
         ).to(action.device)
+        counted = None
+        if longest := self.config.max_prefix_steps:
+            delay = draw_delays(len(action), longest=longest, generator=generator)
+            given = frozen_rows(delay.to(action.device), rows=action.shape[2])[:, None]
+            time = torch.where(given, 0.0, time)
+            counted = ~given[..., None]
         noisy = flow.interpolate(action, noise, time)
         predicted = self.expert(noisy, time, self.prefix(batch))
         error = (predicted - flow.velocity_target(action, noise)).square()
+        if counted is not None:
+            error = error * (counted / counted.float().mean())
         return {"loss": error.mean(), "loss_per_dim": error.detach().mean(dim=(0, 1, 2))}
 
-    def forward(self, batch: Batch, noise_bta: Tensor) -> Tensor:
-        """Denoise to normalised actions, float32 [b, t, a], with the configured Euler steps."""
+    def forward(
+        self, batch: Batch, noise_bta: Tensor, continued: FlowPrefix | None = None
+    ) -> Tensor:
+        """Denoise to normalised actions, float32 [b, t, a], with the configured Euler steps.
+
+        Args:
+            continued: What the actions have to agree with.
+        """
         prefix = self.prefix(batch)
 
-        def velocity(x_bsta: Tensor, time: float) -> Tensor:
-            times = torch.full(x_bsta.shape[:2], time, dtype=torch.float64, device=x_bsta.device)
-            return self.expert(x_bsta, times, prefix)
+        def velocity(x_bta: Tensor, time: float | Tensor) -> Tensor:
+            # In float64: see `time_embedding`.
+            times = torch.as_tensor(time, dtype=torch.float64, device=x_bta.device)
+            times_bst = times.expand(len(x_bta), -1 if times.ndim else 1)[:, None]
+            return self.expert(x_bta[:, None], times_bst, prefix)[:, 0]
 
-        noise = noise_bta.float()[:, None]
-        return flow.integrate(velocity, noise, steps=self.config.num_inference_steps)[:, 0]
+        followed = velocity if continued is None else continued.conditioned(velocity)
+        return flow.integrate(followed, noise_bta.float(), steps=self.config.num_inference_steps)

@@ -14,12 +14,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fastvla_core.errors import CheckpointError, ObservationError
+from fastvla_core.errors import CheckpointError, ObservationError, PolicyError
 from fastvla_core.kernels.preprocess import PreprocessSpec, preprocess
+from fastvla_core.models.flow_prefix import FlowPrefix
 from fastvla_core.models.policies.flow_vla.config import FlowVLAConfig
 from fastvla_core.models.statistics import Statistics
 from fastvla_core.models.tokenizer import InstructionTokenizer
-from fastvla_core.types import Observation
+from fastvla_core.types import ChunkPrefix, Observation
 
 
 class FlowVLAProcessor:
@@ -129,6 +130,49 @@ class FlowVLAProcessor:
             "state": self.statistics.state.normalize(state).to(device),
             **_moved(self.encode([o.task for o in observations]), device),
         }
+
+    def flow_prefix(
+        self,
+        prefixes: Sequence[ChunkPrefix | None],
+        observations: Sequence[Observation],
+        *,
+        device: torch.device,
+    ) -> FlowPrefix:
+        """What is planned, relative to the present states and normalised: the network's frame.
+
+        Args:
+            prefixes: One per observation, None for a chunk that is free; columns go by name.
+        Raises:
+            PolicyError: names are not the policy's, or ways of conditioning are mixed.
+        """
+        rows, given = self.config.chunk_size, [p for p in prefixes if p is not None]
+        if len({p.conditioning for p in given}) != 1:
+            raise PolicyError("the prefixes of one batch need one way of conditioning")
+        planned = np.stack([self._planned(p, o) for p, o in zip(prefixes, observations)])
+        state = torch.from_numpy(np.stack([o.state for o in observations]).astype(np.float64))
+        relative = self.relative(torch.from_numpy(planned), state)
+        lengths = [0 if p is None else min(len(p.positions), rows) for p in prefixes]
+        frozen = [0 if p is None else min(p.frozen, rows) for p in prefixes]
+        return FlowPrefix(
+            actions_bta=self.statistics.action.normalize(relative).float().to(device),
+            frozen_b=torch.tensor(frozen, device=device),
+            planned_b=torch.tensor(lengths, device=device),
+            conditioning=given[0].conditioning,
+        )
+
+    def _planned(self, prefix: ChunkPrefix | None, observation: Observation) -> NDArray[np.float64]:
+        names, rows = self.config.action_names, self.config.chunk_size
+        if prefix is None:
+            return np.zeros((rows, len(names)))
+        if sorted(prefix.names) != sorted(names):
+            raise PolicyError(
+                f"chunk prefix at {observation.stamp_ns}: it has {', '.join(prefix.names)}, the "
+                f"policy {', '.join(names)}"
+            )
+        columns = [prefix.names.index(name) for name in names]
+        known = prefix.positions[:rows, columns]
+        # Rows without a plan have no weight; the last one keeps them within the usual range.
+        return np.vstack([known, np.repeat(known[-1:], rows - len(known), axis=0)])
 
     def targets(
         self, actions_bta: Tensor, observations: Sequence[Observation]
