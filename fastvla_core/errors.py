@@ -68,5 +68,17 @@ class RosError(FastVLAError):
     """The ROS graph is not as it should be: names, types, QoS, peers."""
 
 
+class RemoteError(FastVLAError):
+    """A policy on another machine cannot be used: address, credentials, checkpoint, protocol."""
+
+
+class RemoteUnavailableError(RemoteError):
+    """The policy's machine does not answer at the moment; a later observation may get through."""
+
+
+class RemoteTimeoutError(RemoteError):
+    """The policy's machine took longer than an inference may."""
+
+
 class DependencyError(FastVLAError):
     """A package or system library is missing."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 
-from fastvla_core.errors import PolicyError
+from fastvla_core.errors import PolicyError, RemoteUnavailableError
 from fastvla_core.robot.align import StaleStreamError
 from fastvla_core.robot.contract import RobotContract
 from fastvla_core.runtime.chunking import ChunkExecutor
@@ -70,6 +70,7 @@ class GoalSession:
         self._due_ns: int | None = None
         self._submitted_ns: int | None = None
         self._waiting_ns: int | None = None
+        self._missing_ns: int | None = None
         self._hold_due = False
         bridge.start_fresh()
         worker.restart(seed)
@@ -143,7 +144,9 @@ class GoalSession:
 
     @property
     def _blocking(self) -> str:
-        return self._blocked.stream if self._blocked else ""
+        if self._blocked is not None:
+            return self._blocked.stream
+        return "policy" if self._missing_ns is not None else ""
 
     # -- sensing -------------------------------------------------------------------------------
 
@@ -201,7 +204,11 @@ class GoalSession:
         if result is None:
             self._watch_inference(now)
             return None
-        self._submitted_ns = None
+        submitted_ns, self._submitted_ns = self._submitted_ns, None
+        if isinstance(result.error, RemoteUnavailableError):
+            self._miss_policy(result.error, now, since_ns=submitted_ns)
+            return None
+        self._missing_ns = None
         arrived_ns = self._bridge.arrival_ns(result.observation)
         self._record.on_inference(result, arrived_ns=arrived_ns)
         try:
@@ -217,6 +224,16 @@ class GoalSession:
             self.request_end(GoalCode.INFERENCE_FAILED, f"{type(error).__name__}: {error}")
             return None
         return result.chunk
+
+    def _miss_policy(
+        self, error: RemoteUnavailableError, now: Instant, *, since_ns: int | None
+    ) -> None:
+        # The plan plays on to its end, then the robot holds; each new try has a new observation.
+        self._missing_ns = self._missing_ns or since_ns or now.steady_ns
+        if self._executor.exhausted(now.ros_ns):
+            self._hold()
+        if now.steady_ns - self._missing_ns > self.options.inference_timeout_s * 1e9:
+            self.request_end(GoalCode.INFERENCE_FAILED, str(error))
 
     def _watch_inference(self, now: Instant) -> None:
         since_ns = self._submitted_ns or self._waiting_ns

@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from fastvla_core.errors import ObservationError, PolicyError
+from fastvla_core.errors import ObservationError, PolicyError, RemoteUnavailableError
 from fastvla_ros.nodes.goal_types import GoalCode, GoalState, Outcome, Tick
 from tests.ros.bridge.messages import MS
 from tests.ros.nodes.session_rig import REST, START_NS, TICK_NS, Rig
@@ -252,6 +252,39 @@ def test_a_nan_in_the_middle_stops_the_motion(rig: Rig):
     assert rig.end.code is GoalCode.INVALID_ACTION
     assert "joint3" in rig.end.message
     assert all(np.isfinite(c.positions).all() for c in rig.commands)
+    np.testing.assert_array_equal(rig.commands[-1].velocities, 0)
+
+
+def test_without_its_remote_policy_the_plan_plays_out_and_the_robot_holds(rig: Rig):
+    rig.tick(20)
+    rig.policy.error = RemoteUnavailableError("the link is down")
+    rig.ticks.clear()
+    rig.tick(60)
+    assert rig.end is None
+    assert [f.state for f in rig.feedback][-1] is GoalState.HOLDING
+    assert rig.feedback[-1].blocking_stream == "policy"
+    held = [not np.any(command.velocities) for command in rig.commands]
+    assert not any(held[:5])
+    assert held[-1]
+    failed, rig.policy.error = len(rig.policy.observations), None
+    rig.ticks.clear()
+    rig.tick(10)
+    assert rig.feedback[-1].state is GoalState.EXECUTING
+    assert rig.feedback[-1].blocking_stream == ""
+    # What it goes on with was sensed after the comeback.
+    assert rig.policy.observations[failed].stamp_ns >= rig.ros_ns - 10 * TICK_NS
+    assert len(rig.policy.observations) < failed + 6
+
+
+def test_a_remote_policy_that_stays_away_ends_the_goal(make_rig):
+    rig = make_rig(inference_timeout_s=0.5)
+    rig.tick(10)
+    rig.policy.error = RemoteUnavailableError("the link is down")
+    rig.tick(60)
+    assert rig.end is not None
+    assert rig.end.code is GoalCode.INFERENCE_FAILED
+    assert "the link is down" in rig.end.message
+    assert rig.end.elapsed_s > 0.5 + 9 * TICK_NS * 1e-9
     np.testing.assert_array_equal(rig.commands[-1].velocities, 0)
 
 
