@@ -20,6 +20,7 @@ from fastvla_core.models.loading import Quantization, load_config, load_model, q
 from fastvla_core.models.registry import POLICIES, PRESETS
 from fastvla_core.models.statistics import Statistics
 from fastvla_core.quant import dequantized
+from fastvla_core.robot.compatibility import policy_differences
 from fastvla_core.robot.contract import RobotContract, contract_differences
 from fastvla_core.robot.contract_file import parse_contract
 from fastvla_core.types import ActionChunk, ChunkPrefix, Conditioning, Observation
@@ -104,7 +105,8 @@ class FastVLA:
             quantization: Store the large linear layers in 4 ("nf4") or 8 ("int8") bits. None
                 keeps the checkpoint as it is, quantised or not.
             device: Where to run.
-            contract: The robot that is served; it must be the one that was trained for.
+            contract: The robot that is served; see `policy_differences` for what must agree with
+                the one that was trained for.
             seed: Of the noise; see `reset`.
         Raises:
             CheckpointError: a file is missing, damaged, or does not fit the others.
@@ -256,9 +258,11 @@ def _check_contract(config: Any, contract: RobotContract, source: Path) -> None:
     if config.robot_contract_hash == contract.hash():
         return
     trained = parse_contract(config.robot_contract, source=str(source))
-    differences = contract_differences(contract, trained)
+    differences = policy_differences(contract, trained)
     if differences:
-        listed = "\n  ".join(differences)
+        every = contract_differences(contract, trained)
+        harmless = [f"({line}: does not matter)" for line in every if line not in differences]
+        listed = "\n  ".join([*differences, *harmless])
         raise ContractError(
             f"{source}: trained for robot '{trained.name}', served on '{contract.name}':\n"
             f"  {listed}",
