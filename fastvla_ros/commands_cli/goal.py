@@ -9,7 +9,8 @@ from fastvla_ros.nodes import task_cli
 HELP = (
     "Send one instruction to a running policy server and follow it: state, chunk, latency, age "
     "of the observation. Ctrl-C cancels it. Exit status: 0 the task was done, 1 it failed or "
-    "nobody can tell, 2 wrong usage, 3 no policy server."
+    "nobody can tell, 2 wrong usage, 3 no policy server or it is gone, 4 rejected, 5 the deadline "
+    "passed, 130 canceled."
 )
 
 

@@ -6,6 +6,7 @@ import threading
 import time
 from typing import Any
 
+import numpy as np
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
@@ -19,10 +20,15 @@ from fastvla_core.errors import CommandError, MessageError
 from fastvla_core.robot.contract_file import load_contract
 from fastvla_core.types import ForwardPositionCommand, GripperCommand, JointTrajectoryCommand
 from fastvla_msgs.msg import GuardStatus
-from fastvla_ros.bridge.joints import joint_state_to_state
+from fastvla_ros.bridge.joints import joint_state_to_state, stamp_ns
 from fastvla_ros.commands import forward_position, joint_trajectory
 from fastvla_ros.nodes.command_guard_gripper import GripperSender
-from fastvla_ros.nodes.command_guard_rules import CommandGuard, GuardedCommand, GuardReport
+from fastvla_ros.nodes.command_guard_rules import (
+    CLOCK_JUMP,
+    CommandGuard,
+    GuardedCommand,
+    GuardReport,
+)
 
 STATUS_QOS = QoSProfile(
     depth=1,
@@ -35,6 +41,7 @@ _WATCH_PERIOD_S = 0.02
 _STATUS_PERIOD_NS = 1_000_000_000
 _CHANGED_STATUS_PERIOD_NS = 100_000_000
 _COMPLAIN_PERIOD_S = 2.0
+_OLDEST_COMMAND_NS = 1_000_000_000
 
 
 class CommandGuardNode(Node):
@@ -104,8 +111,13 @@ class CommandGuardNode(Node):
         except MessageError as error:
             self._complain(f"a joint state was dropped: {error}")
             return
+        measured_ns = stamp_ns(message.header.stamp)
         with self._lock:
-            self._guard.on_state(state, now_ns=time.monotonic_ns())
+            hold = self._guard.on_state(state, now_ns=time.monotonic_ns(), stamp_ns=measured_ns)
+            if not self._closed:
+                self._send(hold)
+        if hold is not None:
+            self._warn_of_hold(CLOCK_JUMP)
 
     def _on_command(self, message: Any) -> None:
         now_ns = time.monotonic_ns()
@@ -114,7 +126,12 @@ class CommandGuardNode(Node):
                 return
             try:
                 command = self._read(message)
-                passed = self._guard.on_command(command.names, command.positions, now_ns=now_ns)
+                passed = self._guard.on_command(
+                    command.names,
+                    command.positions,
+                    now_ns=now_ns,
+                    at_rest=_ends_at_rest(message),
+                )
             except CommandError as error:
                 self._complain(f"a command was dropped: {error}")
                 return
@@ -122,10 +139,19 @@ class CommandGuardNode(Node):
 
     def _read(self, message: Any) -> JointTrajectoryCommand:
         try:
-            return joint_trajectory.from_message(message)
+            command = joint_trajectory.from_message(message)
+            if not np.isfinite(command.velocities).all():
+                raise CommandError("command has a velocity that is not finite")
+            age_ns = self.get_clock().now().nanoseconds - command.stamp_ns
+            if command.stamp_ns and age_ns > _OLDEST_COMMAND_NS:
+                raise CommandError(
+                    f"command is {age_ns * 1e-9:.1f} s old",
+                    mend="synchronise the clocks of sender and guard, or look for what delays it",
+                )
         except CommandError:
             self._guard.drop()
             raise
+        return command
 
     def _watch(self) -> None:
         now_ns = time.monotonic_ns()
@@ -139,8 +165,8 @@ class CommandGuardNode(Node):
             due_ns = _CHANGED_STATUS_PERIOD_NS if changed else _STATUS_PERIOD_NS
             if hold is not None or now_ns - self._told_ns >= due_ns:
                 self._tell()
-        if hold is not None:
-            self.get_logger().warning(f"holding at the measured position: {report.reason}")
+        if hold is not None and not self._guard.ended_at_rest:
+            self._warn_of_hold(report.reason)
         if self._gripper is not None:
             self._gripper.flush()
 
@@ -207,5 +233,14 @@ class CommandGuardNode(Node):
         message.header.stamp = self.get_clock().now().to_msg()
         self._status.publish(message)
 
+    def _warn_of_hold(self, reason: str) -> None:
+        self.get_logger().warning(f"holding at the measured position: {reason}")
+
     def _complain(self, text: str) -> None:
         self.get_logger().warning(text, throttle_duration_sec=_COMPLAIN_PERIOD_S)
+
+
+def _ends_at_rest(message: Any) -> bool:
+    # Said outright: velocities that are left out are zero, too, but say nothing.
+    velocities = message.points[0].velocities
+    return len(velocities) > 0 and not any(velocities)

@@ -12,6 +12,9 @@ from fastvla_core.errors import CommandError
 from fastvla_core.robot.contract import RobotContract
 from fastvla_core.robot.limits import CommandLimiter
 
+CLOCK_JUMP = "the clock jumped back"
+_CLOCK_JUMP_NS = 1_000_000_000
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GuardedCommand:
@@ -57,23 +60,48 @@ class CommandGuard:
         self._limiter = CommandLimiter(contract)
         self._measured: NDArray[np.float64] | None = None
         self._measured_at_ns = 0
+        self._stamp_ns = 0
         self._seen_at_ns: int | None = None
         self._command_at_ns = 0
         self._budget_ns = 0
-        self._moving = False
+        self._moving = self._at_rest = False
         self._gripper: float | None = None
         self._reason, self._latched = "", False
         self._limited_joints: tuple[str, ...] = ()
         self._received = self._limited = self._dropped = 0
 
-    def on_state(self, state: NDArray[np.floating], *, now_ns: int) -> None:
-        """Take the measured state, float [S], in the contract's order."""
+    def on_state(
+        self, state: NDArray[np.floating], *, now_ns: int, stamp_ns: int = 0
+    ) -> GuardedCommand | None:
+        """Take the measured state, float [S], in the contract's order.
+
+        Args:
+            stamp_ns: When the robot measured it, on its own clock.
+
+        Returns:
+            The hold that is due when that clock jumped back: what was commanded before belongs
+            to another time, maybe to another scene.
+        """
         self._measured, self._measured_at_ns = np.asarray(state, np.float64), now_ns
+        jumped = stamp_ns < self._stamp_ns - _CLOCK_JUMP_NS
+        self._stamp_ns = stamp_ns
+        if not jumped:
+            return None
+        self._gripper = None
+        return self._hold(CLOCK_JUMP, now_ns=now_ns) if self._moving else None
 
     def on_command(
-        self, names: Sequence[str], positions: NDArray[np.floating], *, now_ns: int
+        self,
+        names: Sequence[str],
+        positions: NDArray[np.floating],
+        *,
+        now_ns: int,
+        at_rest: bool = False,
     ) -> GuardedCommand:
         """Map one command by name, bound it, and take it as the sign that the sender lives.
+
+        Args:
+            at_rest: The sender wants to stand still there, as with its last command.
 
         Raises:
             CommandError: wrong names, a value that is not finite, the emergency stop, or no
@@ -85,6 +113,7 @@ class CommandGuard:
         except CommandError:
             self._dropped += 1
             raise
+        self._at_rest = at_rest
         return result
 
     def drop(self) -> None:
@@ -97,6 +126,11 @@ class CommandGuard:
         if not self._moving or now_ns - self._command_at_ns <= self._timeout_ns:
             return None
         return self._hold(f"no command for {self._contract.watchdog.timeout_s} s", now_ns=now_ns)
+
+    @property
+    def ended_at_rest(self) -> bool:
+        """Whether the sender had come to rest before it fell silent, as after every goal."""
+        return self._at_rest
 
     def stop(self, reason: str, *, now_ns: int) -> GuardedCommand | None:
         """Latch the emergency stop: hold now, and drop every command until `reset_stop`."""
@@ -144,7 +178,7 @@ class CommandGuard:
                 mend="without it no hold is possible; check the robot's driver",
             )
         if not self._moving:
-            self._limiter.reset(self._at_rest())
+            self._limiter.reset(self._start(target))
             self._budget_ns = self._period_ns
         else:
             # Commands may bunch; together they get no more time than has gone by.
@@ -181,11 +215,20 @@ class CommandGuard:
             raise CommandError(f"command for {', '.join(bad)} is not finite")
         return target
 
-    def _at_rest(self) -> NDArray[np.float64]:
+    def _start(self, target: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Where a motion starts: at the measured position.
+
+        A gripper that holds something is not where it was told to be. It starts between the two,
+        as near to its target as that goes, so that it neither lets go nor closes on its way.
+        """
         assert self._measured is not None
         position = self._measured.copy()
         if self._gripper is not None:
-            position[self._joints] = self._gripper
+            told, measured = self._gripper, position[self._joints]
+            ends = sorted((told, measured))
+            position[self._joints] = np.clip(target[self._joints], *ends)
+            # Its controller may have been restarted since, or the scene reset: tell it anew.
+            self._gripper = None
         return position
 
     def _gripper_change(self, positions: NDArray[np.float64]) -> float | None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
+import signal
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
     from fastvla_ros.nodes.task_client import GoalReport
 
 EXIT_SUCCESS, EXIT_FAILED, EXIT_USAGE, EXIT_NO_SERVER = 0, 1, 2, 3
+EXIT_REJECTED, EXIT_TIMEOUT, EXIT_CANCELED = 4, 5, 130
+_EXITS = {"REJECTED": EXIT_REJECTED, "TIMEOUT": EXIT_TIMEOUT, "CANCELED": EXIT_CANCELED}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,9 +47,28 @@ def run(args: argparse.Namespace, *, ros_args: Sequence[str] = ()) -> int:
             file=sys.stderr,
         )
         return EXIT_USAGE
-    if args.timeout < 0 or args.wait < 0:
+    if not (0 <= args.timeout < math.inf and 0 <= args.wait < math.inf):
         print("--timeout and --wait are seconds, at least 0", file=sys.stderr)
         return EXIT_USAGE
+    # Whoever stops this command means the goal, too.
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        return _execute(args, ros_args=ros_args)
+    except KeyboardInterrupt:
+        print("interrupted; a goal that was sent ends at its deadline", file=sys.stderr)
+        return EXIT_CANCELED
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def exit_status(report: GoalReport) -> int:
+    """0 only where the task was seen done; see `docs/ros.md`."""
+    if report.outcome == "success":
+        return EXIT_SUCCESS
+    return _EXITS.get(report.error, EXIT_FAILED)
+
+
+def _execute(args: argparse.Namespace, *, ros_args: Sequence[str]) -> int:
     ensure_ros()
     from fastvla_ros.bringup_spin import spinning_node
     from fastvla_ros.nodes.task_client import NoServerError, TaskClient
@@ -68,7 +91,7 @@ def run(args: argparse.Namespace, *, ros_args: Sequence[str] = ()) -> int:
             client.destroy()
     line.end()
     print(json.dumps(report.to_dict(), indent=1) if args.json else _summary(report))
-    return EXIT_SUCCESS if report.outcome == "success" else EXIT_FAILED
+    return exit_status(report)
 
 
 def _summary(report: GoalReport) -> str:

@@ -36,8 +36,19 @@ _STATUSES = {
 }
 
 
+# A running goal gives feedback twice a second; a machine that is overloaded is slower.
+_POLL_S = 0.05
+_LOST_S = 1.0
+_ASK_AGAIN_S = 2.0
+_SILENT_S = 15.0
+
+
 class NoServerError(RosError):
-    """Nobody serves the action."""
+    """Nobody serves the action, or who served it is gone."""
+
+
+class ServerRestartedError(NoServerError):
+    """The server was started anew while a goal ran, and does not know the goal."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,54 +136,102 @@ class TaskClient:
             NoServerError: the action is not served, or the server does not answer.
         """
         self.wait_for_server(timeout_s=server_timeout_s)
-        goal = ExecuteTask.Goal(task=task, timeout_s=float(timeout_s))
+        heard = _Heard()
 
         def feedback(message: Any) -> None:
+            heard.now()
             if on_progress is not None:
                 on_progress(_progress(message.feedback))
 
-        handle = self._answer(
-            self._client.send_goal_async(goal, feedback_callback=feedback),
-            timeout_s=server_timeout_s,
-            watch=watch,
-        )
-        if not handle.accepted:
-            return GoalReport(
-                task=task,
-                status="REJECTED",
-                error="REJECTED",
-                message="the server rejected the goal: it is busy, inactive, or the instruction "
-                "is empty (its log says which)",
-                outcome="unknown",
-            )
-        result = handle.get_result_async()
+        goal = ExecuteTask.Goal(task=task, timeout_s=float(timeout_s))
+        sent = self._client.send_goal_async(goal, feedback_callback=feedback)
         try:
-            answer = self._answer(result, timeout_s=None, watch=watch)
+            handle, interrupted = self._answer(sent, timeout_s=server_timeout_s, watch=watch), False
+        # The goal is on its way and must not run on without us: its answer is needed to cancel it.
         except KeyboardInterrupt:
-            handle.cancel_goal_async()
-            answer = self._answer(result, timeout_s=server_timeout_s, watch=watch)
-        return _report(task, answer)
+            handle, interrupted = self._answer(sent, timeout_s=server_timeout_s, watch=watch), True
+        if not handle.accepted:
+            return _rejected(task)
+        heard.now()
+        if not interrupted:
+            try:
+                return _report(task, self._result(handle, heard=heard, watch=watch))
+            except KeyboardInterrupt:
+                heard.now()
+        handle.cancel_goal_async()
+        return _report(task, self._result(handle, heard=heard, watch=watch))
 
-    def _answer(
-        self, future: Any, *, timeout_s: float | None, watch: Callable[[], None] | None
-    ) -> Any:
+    def _answer(self, future: Any, *, timeout_s: float, watch: Callable[[], None] | None) -> Any:
         done = threading.Event()
         future.add_done_callback(lambda _future: done.set())
-        begin = asked = time.monotonic()
+        begin = time.monotonic()
         # Short waits, so that Ctrl-C is served and a server that died is noticed.
-        while not done.wait(0.05):
+        while not done.wait(_POLL_S):
             if watch is not None:
                 watch()
-            now = time.monotonic()
-            lost = now - asked > 1.0 and not self._client.server_is_ready()
-            if lost or (timeout_s is not None and now - begin > timeout_s):
-                raise NoServerError(
-                    f"the policy server stopped answering ('{self._name}')",
-                    mend="look at its log; start it again with `fastvla bringup`",
-                )
-            if now - asked > 1.0:
-                asked = now
+            if time.monotonic() - begin > timeout_s:
+                raise self._lost("does not answer")
         return future.result()
+
+    def _result(self, handle: Any, *, heard: _Heard, watch: Callable[[], None] | None) -> Any:
+        answers: list[Any] = []
+        done = threading.Event()
+
+        def take(future: Any) -> None:
+            answers.append(future.result())
+            done.set()
+
+        handle.get_result_async().add_done_callback(take)
+        asked = time.monotonic()
+        while not done.wait(_POLL_S):
+            if watch is not None:
+                watch()
+            silent_s = heard.ago_s()
+            if silent_s > _LOST_S and not self._client.server_is_ready():
+                raise self._lost("is gone")
+            if silent_s > _SILENT_S:
+                raise self._lost(f"has said nothing for {_SILENT_S:g} s")
+            # A server that was started anew has the same name, and knows nothing of the goal.
+            if min(silent_s, time.monotonic() - asked) > _ASK_AGAIN_S:
+                handle.get_result_async().add_done_callback(take)
+                asked = time.monotonic()
+        if answers[0].status == GoalStatus.STATUS_UNKNOWN:
+            raise ServerRestartedError(
+                f"the policy server was restarted while the goal ran ('{self._name}'); "
+                "the goal is lost, the robot holds",
+                mend="look at the server's log, then send the goal again",
+            )
+        return answers[0]
+
+    def _lost(self, what: str) -> NoServerError:
+        return NoServerError(
+            f"the policy server {what} ('{self._name}')",
+            mend="look at its log; start it again with `fastvla bringup`",
+        )
+
+
+class _Heard:
+    """When the server was last heard of."""
+
+    def __init__(self) -> None:
+        self.now()
+
+    def now(self) -> None:
+        self._at = time.monotonic()
+
+    def ago_s(self) -> float:
+        return time.monotonic() - self._at
+
+
+def _rejected(task: str) -> GoalReport:
+    return GoalReport(
+        task=task,
+        status="REJECTED",
+        error="REJECTED",
+        message="the server rejected the goal: it is busy, stopped or inactive, or a value of the "
+        "goal is wrong (its log and /diagnostics say which)",
+        outcome="unknown",
+    )
 
 
 def _progress(feedback: Any) -> Progress:

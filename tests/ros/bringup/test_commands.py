@@ -125,10 +125,10 @@ def test_a_goal_is_followed_to_its_end_and_ctrl_c_cancels_it(bringup, domain):
     process = start(domain, "goal", "pick up the red cube", "--timeout", "1.5", "--json")
     status, out, _ = finish(process)
     assert '"error": "TIMEOUT"' in out
-    assert status == 1
+    assert status == 5
     process = start(domain, "goal", "pick up the red cube", "--timeout", "60")
     assert "chunk" in process.stderr.readline()
     process.send_signal(signal.SIGINT)
     status, out, _ = finish(process)
-    assert status == 1
+    assert status == 130
     assert "(CANCELED" in out

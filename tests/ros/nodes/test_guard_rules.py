@@ -168,7 +168,7 @@ def test_a_hold_keeps_the_gripper_s_target():
     hold = guard.watchdog(now_ns=501 * MS)
     assert hold is not None
     assert hold.gripper is None
-    assert guard.on_command(NAMES, closed, now_ns=502 * MS).gripper is None
+    assert guard.on_command(NAMES, closed, now_ns=502 * MS).gripper == pytest.approx(0.005)
     assert guard.report().limited == 0
 
 
@@ -203,3 +203,59 @@ def test_an_unreadable_command_is_counted():
     guard = guard_at_rest()
     guard.drop()
     assert (guard.report().received, guard.report().dropped) == (1, 1)
+
+
+def test_a_clock_that_jumps_back_holds_where_the_robot_is_now():
+    guard = guard_at_rest()
+    guard.on_state(REST, now_ns=0, stamp_ns=100_000 * MS)
+    closed = REST + 0.01
+    closed[6] = 0.0
+    guard.on_command(NAMES, closed, now_ns=PERIOD)
+    elsewhere = REST + 0.4
+    elsewhere[6] = 0.04
+    hold = guard.on_state(elsewhere, now_ns=2 * PERIOD, stamp_ns=5 * MS)
+    assert hold is not None
+    np.testing.assert_allclose(hold.positions, elsewhere[:6])
+    assert guard.report().reason == "the clock jumped back"
+    passed = guard.on_command(NAMES, elsewhere, now_ns=3 * PERIOD)
+    np.testing.assert_allclose(passed.positions, elsewhere[:6])
+    assert passed.gripper == pytest.approx(0.04)
+    assert guard.report().limited == 0
+
+
+def test_a_clock_that_jumps_back_is_no_reason_to_move():
+    guard = guard_at_rest()
+    guard.on_state(REST, now_ns=0, stamp_ns=100_000 * MS)
+    assert guard.on_state(REST, now_ns=MS, stamp_ns=5 * MS) is None
+    assert guard.on_state(REST, now_ns=2 * MS, stamp_ns=4 * MS) is None
+
+
+def test_after_a_scene_reset_the_gripper_does_not_move_on_its_way():
+    guard = guard_at_rest()
+    closed = REST.copy()
+    closed[6] = 0.0
+    for tick in range(3):
+        guard.on_command(NAMES, closed, now_ns=(tick + 1) * PERIOD)
+    guard.watchdog(now_ns=20 * PERIOD)
+    opened = REST.copy()
+    opened[6] = 0.042
+    guard.on_state(opened, now_ns=30 * PERIOD)
+    assert guard.on_command(NAMES, opened, now_ns=30 * PERIOD + MS).gripper == pytest.approx(0.042)
+    assert guard.report().limited == 0
+
+
+def test_a_motion_tells_the_gripper_its_target_anew():
+    guard = moving_guard()
+    guard.watchdog(now_ns=400 * MS)
+    guard.on_state(REST, now_ns=410 * MS)
+    again = guard.on_command(NAMES, REST + 0.01, now_ns=420 * MS)
+    assert again.gripper == pytest.approx(0.03)
+
+
+@pytest.mark.parametrize("at_rest", [True, False])
+def test_it_is_known_whether_the_sender_had_come_to_rest(at_rest: bool):
+    guard = guard_at_rest()
+    guard.on_command(NAMES, REST, now_ns=PERIOD, at_rest=at_rest)
+    guard.on_state(REST, now_ns=300 * MS)
+    assert guard.watchdog(now_ns=301 * MS) is not None
+    assert guard.ended_at_rest is at_rest
