@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from fastvla_ros.embedded.rcl.callback_groups import CallbackGroup
-from fastvla_ros.embedded.rcl.entity import Entity, Work
 from fastvla_ros.embedded.rcl.qos import QoSProfile
-from fastvla_ros.embedded.rcl.service_peers import BODY_START, IDENTITY, ServicePeers
+from fastvla_ros.embedded.rcl.service_entity import ServiceEntity
+from fastvla_ros.embedded.rcl.service_peers import BODY_START, IDENTITY
 from fastvla_ros.embedded.rcl.task import Future, Wakeup
 from fastvla_ros.embedded.wire import rawio
 from fastvla_ros.embedded.wire.messages import deserialize
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from fastvla_ros.embedded.rcl.node import Node
 
 
-class Client(Entity):
+class Client(ServiceEntity):
     """Sends requests to a service and hands out futures for the replies."""
 
     def __init__(
@@ -32,25 +31,13 @@ class Client(Entity):
         callback_group: CallbackGroup,
     ) -> None:
         """Use `Node.create_client`; `srv_name` is fully qualified here."""
-        super().__init__(node, callback_group)
-        self.srv_type = srv_type
-        self.srv_name = srv_name
-        self.qos_profile = qos_profile
         self.context = node.context
-        self._owner = node
         self._lock = threading.Lock()
         self._sequence = itertools.count(1)
         self._pending: dict[int, Future[Any]] = {}
-        self._queue: deque[tuple[int, rawio.Sample]] = deque()
-        self._peers = ServicePeers(
-            node, srv_type, srv_name, qos_profile, is_server=False, on_sample=self._enqueue
+        super().__init__(
+            node, srv_type, srv_name, qos_profile, callback_group=callback_group, is_server=False
         )
-        self.event_handlers = [self._peers.report]
-
-    @property
-    def service_name(self) -> str:
-        """The fully qualified name."""
-        return self.srv_name
 
     def call_async(self, request: Any) -> Future[Any]:
         """Send a request; the future ends with the response while the node spins.
@@ -58,6 +45,7 @@ class Client(Entity):
         Raises:
             TypeError: not a request of this service.
             RCLError: the context was shut down.
+            InvalidHandle: the client was destroyed.
         """
         if not isinstance(request, self.srv_type.Request):
             raise TypeError(f"Expected {self.srv_type.Request}, got {type(request)}")
@@ -73,17 +61,16 @@ class Client(Entity):
         return future
 
     def call(self, request: Any, timeout_sec: float | None = None) -> Any:
-        """Send a request and wait; another thread must spin the node.
+        """Send a request and wait for the response; another thread must spin the node.
 
-        Raises:
-            TimeoutError: no response in time.
+        Returns:
+            The response, or None when there was none in time (as in Jazzy).
         """
         done = threading.Event()
         future = self.call_async(request)
         future.add_done_callback(Wakeup(done.set))
         if not done.wait(timeout_sec):
             self.remove_pending_request(future)
-            raise TimeoutError(f"no response from '{self.srv_name}' within {timeout_sec} s")
         return future.result()
 
     def remove_pending_request(self, future: Future[Any]) -> None:
@@ -100,27 +87,8 @@ class Client(Entity):
         """Wait for a server; False when the time is over or the context ends."""
         return self._peers.wait_for_server(timeout_sec)
 
-    def ready(self) -> bool:
-        return bool(self._queue)
-
-    def take(self) -> Work | None:
-        try:
-            sequence, sample = self._queue.popleft()
-        except IndexError:
-            return None
-        return lambda: self._resolve(sequence, sample)
-
-    def destroy(self) -> None:
-        """Leave the graph; futures that are pending never end."""
-        self._peers.close()
-        self._queue.clear()
-
-    def _enqueue(self, sample: rawio.Sample) -> None:
+    def _deliver(self, sample: rawio.Sample) -> None:
         _, sequence = IDENTITY.unpack_from(sample.data, BODY_START)
-        self._queue.append((sequence, sample))
-        self.wake()
-
-    def _resolve(self, sequence: int, sample: rawio.Sample) -> None:
         with self._lock:
             future = self._pending.pop(sequence, None)
         if future is not None:

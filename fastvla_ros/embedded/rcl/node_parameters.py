@@ -22,9 +22,13 @@ from fastvla_ros.embedded.rcl.exceptions import (
     ParameterUninitializedException,
 )
 from fastvla_ros.embedded.rcl.parameter import PARAMETER_SEPARATOR_STRING, Parameter
-from fastvla_ros.embedded.rcl.parameter_rules import broken_rule, infer_descriptor
+from fastvla_ros.embedded.rcl.parameter_rules import broken_rule, fitted, infer_descriptor
 
 OnSet = Callable[[list[Parameter]], SetParametersResult]
+EMPTY_AFTER_PRE_SET = (
+    "parameter list cannot be empty, this might be due to pre_set_parameters_callback modifying "
+    "the original parameters list."
+)
 
 
 class NodeParameters:
@@ -72,7 +76,7 @@ class NodeParameters:
         default = None if isinstance(value, Parameter.Type) else value
         if not ignore_override and name in self.overrides:
             default = self.overrides[name]
-        parameter = Parameter(name, value=default)
+        parameter = fitted(Parameter(name, value=default), descriptor)
         result = self._apply([parameter], {name: descriptor})
         if not result.successful:
             if result.reason.startswith("Wrong parameter type"):
@@ -110,6 +114,17 @@ class NodeParameters:
             return Parameter(name)
         raise ParameterNotDeclaredException(name)
 
+    def type_of(self, name: str) -> int:
+        """The type of one parameter as rcl_interfaces/ParameterType; 0 while it has no value.
+
+        Raises:
+            ParameterNotDeclaredException: there is none of this name.
+        """
+        parameter = self._values.get(name)
+        if parameter is None and not self._allow_undeclared:
+            raise ParameterNotDeclaredException(name)
+        return (Parameter.Type.NOT_SET if parameter is None else parameter.type_).value
+
     def peek(self, name: str) -> Parameter | None:
         """One parameter, or None when it is not declared."""
         return self._values.get(name)
@@ -134,8 +149,14 @@ class NodeParameters:
             ParameterNotDeclaredException: one is not declared.
         """
         changed = list(parameters)
-        for callback in self.pre_set:
-            changed = callback(changed)
+        if self.pre_set:
+            # Each sees what was asked for; what they return is set together.
+            changed = [p for callback in self.pre_set for p in callback(list(parameters))]
+            if not changed:
+                return SetParametersResult(successful=False, reason=EMPTY_AFTER_PRE_SET)
+        if not all(isinstance(parameter, Parameter) for parameter in changed):
+            raise TypeError(f"parameter must be instance of type '{Parameter!r}'")
+        changed = [fitted(p, self._descriptors.get(p.name)) for p in changed]
         unknown = [p.name for p in changed if not self.has(p.name)]
         if unknown and not self._allow_undeclared:
             raise ParameterNotDeclaredException(unknown)
@@ -150,25 +171,38 @@ class NodeParameters:
         return self._descriptors[name]
 
     def set_descriptor(
-        self, name: str, descriptor: ParameterDescriptor, alternative: Any
+        self, name: str, descriptor: ParameterDescriptor, alternative: Parameter | None
     ) -> Parameter:
-        """Replace a descriptor, and the value too if the old one breaks the new rules."""
+        """Replace a descriptor, and the value too if the old one breaks the new rules.
+
+        Raises:
+            ParameterNotDeclaredException: there is none of this name.
+            ParameterImmutableException: it is read-only.
+            InvalidParameterValueException: the alternative breaks the rules too.
+        """
         current = self.get(name)
+        if not self.has(name):
+            return current
         if self._descriptors[name].read_only:
             raise ParameterImmutableException(name)
-        value = current.value if alternative is None else alternative
-        descriptor.type = current.type_.value
-        result = self._apply([Parameter(name, value=value)], {name: descriptor})
-        if not result.successful:
-            raise InvalidParameterValueException(name, value, result.reason)
-        return self._values[name]
+        reason = ""
+        for parameter in (current, current if alternative is None else alternative):
+            # As in rclpy, the name in the descriptor is ignored and its type holds.
+            descriptor.name = name
+            if descriptor.dynamic_typing:
+                descriptor.type = parameter.type_.value
+            reason = broken_rule(parameter, descriptor, declaring=True)
+            if not reason:
+                self._values[name], self._descriptors[name] = parameter, descriptor
+                return parameter
+        raise InvalidParameterValueException(name, parameter.value, reason)
 
     def list(self, prefixes: Sequence[str], depth: int) -> ListParametersResult:
         """Names below the prefixes, at most `depth` levels deep (0 is no limit)."""
         found = [name for name in self._values if _listed(name, prefixes, depth)]
         separator = PARAMETER_SEPARATOR_STRING
-        parents = {name.rpartition(separator)[0] for name in found if separator in name}
-        return ListParametersResult(names=found, prefixes=sorted(parents))
+        parents = dict.fromkeys(n.rpartition(separator)[0] for n in found if separator in n)
+        return ListParametersResult(names=found, prefixes=list(parents))
 
     def _apply(
         self, parameters: Sequence[Parameter], descriptors: dict[str, ParameterDescriptor] | None

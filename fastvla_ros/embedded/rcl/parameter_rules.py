@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from rcl_interfaces.msg import ParameterDescriptor, ParameterType
+from rcl_interfaces.msg import ParameterDescriptor
 
 from fastvla_ros.embedded.rcl.parameter import Parameter
 
 # A float is at a step or a bound when it is this close, relatively (as in rclpy).
-RELATIVE_TOLERANCE = 1e-9
+RELATIVE_TOLERANCE = 1e-6
 
 
 def infer_descriptor(name: str, value: Any, descriptor: ParameterDescriptor) -> ParameterDescriptor:
@@ -23,13 +23,22 @@ def infer_descriptor(name: str, value: Any, descriptor: ParameterDescriptor) -> 
     result = ParameterDescriptor(**fields)
     result.name = name
     if isinstance(value, Parameter.Type):
+        if value is Parameter.Type.NOT_SET:
+            raise ValueError(f"Cannot declare parameter '{name}' as statically typed of NOT_SET")
+        if result.dynamic_typing:
+            raise ValueError(
+                f"When declaring parameter '{name}' a descriptor with `dynamic_typing=True` is "
+                "not allowed when the parameter type is provided"
+            )
         result.type = value.value
     elif not result.dynamic_typing:
-        result.type = Parameter.Type.from_parameter_value(value).value
-    if result.type == ParameterType.PARAMETER_NOT_SET and not result.dynamic_typing:
-        raise ValueError(
-            f"parameter '{name}' has no default, no type and no descriptor with dynamic_typing"
-        )
+        kind = Parameter.Type.from_parameter_value(value)
+        if kind is Parameter.Type.NOT_SET:
+            raise ValueError(
+                f"Cannot declare a statically typed parameter '{name}' with default value of type "
+                "PARAMETER_NOT_SET"
+            )
+        result.type = kind.value
     return result
 
 
@@ -42,9 +51,9 @@ def broken_rule(
     if descriptor.read_only and not declaring:
         return f"Trying to set a read-only parameter: {parameter.name}."
     if not descriptor.dynamic_typing:
-        unset_at_declaration = declaring and parameter.value is None
-        fits = parameter.type_.value == descriptor.type or _empty_list_fits(parameter, descriptor)
-        if not fits and not unset_at_declaration:
+        if parameter.type_ is Parameter.Type.NOT_SET:
+            return "" if declaring else "Static parameter cannot be undeclared"
+        if parameter.type_.value != descriptor.type:
             return (
                 f"Wrong parameter type, expected '{Parameter.Type(descriptor.type)}' "
                 f"got '{parameter.type_}'"
@@ -56,14 +65,12 @@ def broken_rule(
     return ""
 
 
-def _empty_list_fits(parameter: Parameter, descriptor: ParameterDescriptor) -> bool:
-    """An empty list in YAML says nothing about the type of its items."""
-    value = parameter.value
-    return (
-        isinstance(value, list)
-        and not value
-        and (Parameter.Type(descriptor.type).name.endswith("_ARRAY"))
-    )
+def fitted(parameter: Parameter, descriptor: ParameterDescriptor | None) -> Parameter:
+    """The parameter; an empty list, whose items have no type, as one of the declared type."""
+    if descriptor is None or descriptor.dynamic_typing or parameter.value != []:
+        return parameter
+    kind = Parameter.Type(descriptor.type)
+    return Parameter(parameter.name, kind, []) if kind.name.endswith("_ARRAY") else parameter
 
 
 def _integer_range(parameter: Parameter, allowed: Any) -> str:
@@ -71,11 +78,15 @@ def _integer_range(parameter: Parameter, allowed: Any) -> str:
     if parameter.value in (low, high):
         return ""
     if not low <= parameter.value <= high:
-        return f"Parameter {parameter.name} out of range. Min: {low}, Max: {high}, " + (
-            f"value: {parameter.value}"
+        return (
+            f"Parameter {parameter.name} out of range. "
+            f"Min: {low}, Max: {high}, value: {parameter.value}"
         )
     if allowed.step and (parameter.value - low) % allowed.step:
-        return f"The parameter value for {parameter.name} is not a valid step."
+        return (
+            f"The parameter value for {parameter.name} is not a valid step. "
+            f"Min: {low}, max: {high}, value: {parameter.value}, step: {allowed.step}"
+        )
     return ""
 
 
@@ -89,5 +100,8 @@ def _floating_point_range(parameter: Parameter, allowed: Any) -> str:
     if allowed.step:
         nearest = low + round((value - low) / allowed.step) * allowed.step
         if not math.isclose(nearest, value, rel_tol=RELATIVE_TOLERANCE):
-            return f"The parameter value for {parameter.name} is not close enough to a valid step."
+            return (
+                f"The parameter value for {parameter.name} is not close enough to a valid step. "
+                f"Min: {low}, max: {high}, value: {value}, step: {allowed.step}"
+            )
     return ""

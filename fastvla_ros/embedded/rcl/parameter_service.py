@@ -50,14 +50,15 @@ class ParameterService:
 
     def _get(self, request: Any, response: Any) -> Any:
         try:
-            response.values = [self._value(name).get_parameter_value() for name in request.names]
-        except ParameterNotDeclaredException:
+            found = [self._parameters.get(name) for name in request.names]
+            response.values = [parameter.get_parameter_value() for parameter in found]
+        except (ParameterNotDeclaredException, ParameterUninitializedException):
             response.values = []
         return response
 
     def _types(self, request: Any, response: Any) -> Any:
         try:
-            response.types = [self._value(name).type_.value for name in request.names]
+            response.types = [self._parameters.type_of(name) for name in request.names]
         except ParameterNotDeclaredException:
             response.types = []
         return response
@@ -80,9 +81,3 @@ class ParameterService:
             return self._parameters.set_atomically(parameters)
         except ParameterNotDeclaredException as error:
             return SetParametersResult(successful=False, reason=str(error))
-
-    def _value(self, name: str) -> Parameter:
-        try:
-            return self._parameters.get(name)
-        except ParameterUninitializedException:
-            return Parameter(name)

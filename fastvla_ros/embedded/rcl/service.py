@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any
 
 from fastvla_ros.embedded.rcl.callback_groups import CallbackGroup
-from fastvla_ros.embedded.rcl.entity import Entity, Work
 from fastvla_ros.embedded.rcl.qos import QoSProfile
-from fastvla_ros.embedded.rcl.service_peers import BODY_START, IDENTITY, ServicePeers
+from fastvla_ros.embedded.rcl.service_entity import ServiceEntity
+from fastvla_ros.embedded.rcl.service_peers import BODY_START, IDENTITY
 from fastvla_ros.embedded.wire import rawio
 from fastvla_ros.embedded.wire.messages import deserialize
 
@@ -30,7 +29,7 @@ class RequestHeader:
     publication_handle: int
 
 
-class RequestServer(Entity):
+class RequestServer(ServiceEntity):
     """Takes requests and hands each to `handle`; replies may come at any later time."""
 
     def __init__(
@@ -43,32 +42,11 @@ class RequestServer(Entity):
         *,
         callback_group: CallbackGroup,
     ) -> None:
-        super().__init__(node, callback_group)
-        self.srv_type = srv_type
-        self.srv_name = srv_name
-        self.qos_profile = qos_profile
         self._handle = handle
-        self._queue: deque[rawio.Sample] = deque()
         self._matched_clients: set[int] = set()
-        self._peers = ServicePeers(
-            node, srv_type, srv_name, qos_profile, is_server=True, on_sample=self._enqueue
+        super().__init__(
+            node, srv_type, srv_name, qos_profile, callback_group=callback_group, is_server=True
         )
-        self.event_handlers = [self._peers.report]
-
-    @property
-    def service_name(self) -> str:
-        """The fully qualified name."""
-        return self.srv_name
-
-    def ready(self) -> bool:
-        return bool(self._queue)
-
-    def take(self) -> Work | None:
-        try:
-            sample = self._queue.popleft()
-        except IndexError:
-            return None
-        return lambda: self._serve(sample)
 
     def send_response(self, response: Any, header: RequestHeader) -> None:
         """Answer one request; nothing is sent when its client has gone.
@@ -87,16 +65,7 @@ class RequestServer(Entity):
             self._matched_clients.add(header.publication_handle)
         self._peers.send(response, header.identity)
 
-    def destroy(self) -> None:
-        """Leave the graph."""
-        self._peers.close()
-        self._queue.clear()
-
-    def _enqueue(self, sample: rawio.Sample) -> None:
-        self._queue.append(sample)
-        self.wake()
-
-    def _serve(self, sample: rawio.Sample) -> Any:
+    def _deliver(self, sample: rawio.Sample) -> Any:
         known = sample.publication_handle in self._matched_clients
         if not known and self._peers.client_of(sample.publication_handle) is None:
             return None

@@ -25,6 +25,8 @@ IDENTITY = struct.Struct("<Qq")
 BODY_START = 4
 # Other vendors put the identity elsewhere; this is CycloneDDS's GUID prefix.
 VENDOR = b"\x01\x10"
+# The bytes of a GUID that name the participant.
+PREFIX = 12
 
 
 class ServicePeers:
@@ -130,8 +132,8 @@ class ServicePeers:
         guid = data.key.bytes
         if guid[:2] == VENDOR:
             return True
-        if guid[:12] not in self._foreign:
-            self._foreign.add(guid[:12])
+        if guid[:PREFIX] not in self._foreign:
+            self._foreign.add(guid[:PREFIX])
             self.report.push(guid)
         return False
 
@@ -140,15 +142,20 @@ class ServicePeers:
         return IDENTITY.unpack_from(sample.data, BODY_START)[0] == self.writer_handle
 
     def _report_foreign(self, guid: bytes) -> None:
+        side = "client" if self._is_server else "server"
         self._node.get_logger().error(
-            f"A peer of service '{self.service}' (GUID {guid.hex()}) speaks another DDS vendor's "
-            "service protocol and is ignored. Start it with RMW_IMPLEMENTATION=rmw_cyclonedds_cpp"
+            f"A {side} of service '{self.service}' (GUID {guid.hex()}) speaks another DDS vendor's "
+            f"service protocol and is ignored\n  to mend: start that {side} with "
+            "RMW_IMPLEMENTATION=rmw_cyclonedds_cpp"
         )
 
-    def _on_writer_status(self, _status: int) -> None:
-        """Matches are `Endpoint`'s affair."""
+    def _on_writer_status(self, status: int) -> None:
+        if status & DDSStatus.PublicationMatched:
+            self._matched_readers()
 
     def _on_reader_status(self, status: int) -> None:
+        if status & DDSStatus.SubscriptionMatched:
+            self._matched_writers()
         if status & DDSStatus.DataAvailable:
             while samples := rawio.take(self._reader):
                 for sample in samples:

@@ -102,10 +102,9 @@ def test_a_blocking_call_from_another_thread_returns(ros):
     assert found[0].success
 
 
-def test_a_blocking_call_without_an_answer_times_out(ros):
+def test_a_blocking_call_without_an_answer_gives_none(ros):
     client = ros.node("client").create_client(Trigger, "nobody")
-    with pytest.raises(TimeoutError, match="/nobody"):
-        client.call(Trigger.Request(), timeout_sec=0.05)
+    assert client.call(Trigger.Request(), timeout_sec=0.05) is None
 
 
 def test_a_wrong_request_or_response_is_refused(ros):
