@@ -224,9 +224,8 @@ class CommandGuard:
         assert self._measured is not None
         position = self._measured.copy()
         if self._gripper is not None:
-            told, measured = self._gripper, position[self._joints]
-            ends = sorted((told, measured))
-            position[self._joints] = np.clip(target[self._joints], *ends)
+            low, high = sorted((self._gripper, float(position[self._joints])))
+            position[self._joints] = min(max(float(target[self._joints]), low), high)
             # Its controller may have been restarted since, or the scene reset: tell it anew.
             self._gripper = None
         return position
