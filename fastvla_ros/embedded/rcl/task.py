@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 import threading
 import weakref
 from collections.abc import Callable, Coroutine, Generator
@@ -23,8 +24,16 @@ class Future(Generic[T]):
         self._cancelled = False
         self._result: T | None = None
         self._exception: BaseException | None = None
+        self._exception_fetched = False
         self._callbacks: list[Callable[[Any], Any]] = []
         self._set_executor(executor)
+
+    def __del__(self) -> None:
+        if self._exception is not None and not self._exception_fetched:
+            print(
+                f"The following exception was never retrieved: {self._exception!r}",
+                file=sys.stderr,
+            )
 
     def __await__(self) -> Generator[Any, None, T | None]:
         while not self._done:
@@ -46,11 +55,13 @@ class Future(Generic[T]):
     def result(self) -> T | None:
         """The result (None while there is none); raises the exception if there is one."""
         if self._exception is not None:
+            self._exception_fetched = True
             raise self._exception
         return self._result
 
     def exception(self) -> BaseException | None:
         """The exception, if it ended in one."""
+        self._exception_fetched = True
         return self._exception
 
     def set_result(self, result: T) -> None:

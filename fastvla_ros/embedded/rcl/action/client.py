@@ -38,6 +38,18 @@ class ClientGoalHandle:
         self._response = goal_response
         self._status: int = GoalStatus.STATUS_UNKNOWN
 
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, ClientGoalHandle):
+            return NotImplemented
+        return bool(self._goal_id == other._goal_id)
+
+    def __hash__(self) -> int:
+        return hash(bytes(self._goal_id.uuid))
+
+    def __repr__(self) -> str:
+        goal_id = bytes(self._goal_id.uuid).hex()
+        return f"ClientGoalHandle <id={goal_id}, accepted={self.accepted}, status={self.status}>"
+
     @property
     def goal_id(self) -> UUID:
         """The UUID message of the goal."""
@@ -96,7 +108,8 @@ class ActionClient:
         self._lock = threading.Lock()
         self._handles: dict[bytes, weakref.ref[ClientGoalHandle]] = {}
         self._feedback_callbacks: dict[bytes, Callable[[Any], Any]] = {}
-        action = node.resolve_topic_name(action_name)
+        # Jazzy remaps the parts of an action, not the action.
+        action = node.resolve_topic_name(action_name, only_expand=True)
         implementation = action_type.Impl
         self._clients = [
             node.create_client(kind, name, qos_profile=qos, callback_group=callback_group)

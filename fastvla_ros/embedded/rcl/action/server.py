@@ -5,16 +5,24 @@ from __future__ import annotations
 import threading
 import traceback
 from collections.abc import Callable, Sequence
-from enum import Enum
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any
 
 from action_msgs.msg import GoalInfo, GoalStatus, GoalStatusArray
 from action_msgs.srv import CancelGoal
 
+from fastvla_ros.embedded.rcl._rclpy_pybind11 import InvalidHandle, RCLError
 from fastvla_ros.embedded.rcl.action import names
 from fastvla_ros.embedded.rcl.action.cancelling import goals_to_cancel
+from fastvla_ros.embedded.rcl.action.expiry import GoalExpiry
 from fastvla_ros.embedded.rcl.action.goal_states import GoalEvent
+from fastvla_ros.embedded.rcl.action.policies import (
+    CancelResponse,
+    GoalResponse,
+    default_cancel_callback,
+    default_goal_callback,
+    default_handle_accepted_callback,
+)
 from fastvla_ros.embedded.rcl.action.server_goal import ServerGoalHandle
 from fastvla_ros.embedded.rcl.callback_groups import CallbackGroup
 from fastvla_ros.embedded.rcl.qos import (
@@ -27,35 +35,6 @@ from fastvla_ros.embedded.rcl.task import Future
 
 if TYPE_CHECKING:
     from fastvla_ros.embedded.rcl.node import Node
-
-
-class GoalResponse(Enum):
-    """What a goal callback answers."""
-
-    REJECT = 1
-    ACCEPT = 2
-
-
-class CancelResponse(Enum):
-    """What a cancel callback answers."""
-
-    REJECT = 1
-    ACCEPT = 2
-
-
-def default_handle_accepted_callback(goal_handle: ServerGoalHandle) -> None:
-    """Execute the goal at once."""
-    goal_handle.execute()
-
-
-def default_goal_callback(goal_request: Any) -> GoalResponse:
-    """Accept every goal."""
-    return GoalResponse.ACCEPT
-
-
-def default_cancel_callback(cancel_request: Any) -> CancelResponse:
-    """Cancel nothing."""
-    return CancelResponse.REJECT
 
 
 class ActionServer:
@@ -79,26 +58,29 @@ class ActionServer:
         cancel_service_qos_profile: QoSProfile = qos_profile_services_default,
         feedback_pub_qos_profile: QoSProfile | None = None,
         status_pub_qos_profile: QoSProfile = qos_profile_action_status_default,
-        result_timeout: float = 10,
+        result_timeout: float = 900,
     ) -> None:
         """Offer an action.
 
         Args:
-            result_timeout: How long the result of an ended goal is kept [s].
+            result_timeout: How long the result of an ended goal is kept [s]; negative is for ever.
         """
         self._node = node
         self._action_type = action_type
         self._lock = threading.RLock()
         self._goals: dict[bytes, ServerGoalHandle] = {}
         self._results: dict[bytes, Future[Any]] = {}
-        self._result_timeout_s = result_timeout
         self._logger = node.get_logger().get_child("action_server")
         self.register_execute_callback(execute_callback)
         self.register_goal_callback(goal_callback)
         self.register_handle_accepted_callback(handle_accepted_callback)
         self.register_cancel_callback(cancel_callback)
-        action = node.resolve_topic_name(action_name)
+        # Jazzy remaps the parts of an action, not the action.
+        action = node.resolve_topic_name(action_name, only_expand=True)
         group = node.default_callback_group if callback_group is None else callback_group
+        self._expiry = GoalExpiry(
+            node, self._forget, timeout_s=result_timeout, callback_group=group
+        )
         self._feedback = node.create_publisher(
             action_type.Impl.FeedbackMessage,
             names.feedback_topic(action),
@@ -121,19 +103,21 @@ class ActionServer:
         """The action's class."""
         return self._action_type
 
-    def register_goal_callback(self, goal_callback: Callable[[Any], GoalResponse]) -> None:
-        """Replace the callback that accepts or rejects."""
-        self._goal_callback = goal_callback
+    def register_goal_callback(self, goal_callback: Callable[[Any], Any] | None) -> None:
+        """Replace the callback that accepts or rejects; None accepts every goal."""
+        self._goal_callback = goal_callback or default_goal_callback
 
     def register_handle_accepted_callback(
-        self, handle_accepted_callback: Callable[[ServerGoalHandle], Any]
+        self, handle_accepted_callback: Callable[[ServerGoalHandle], Any] | None
     ) -> None:
-        """Replace the callback that starts (or queues) an accepted goal."""
-        self._handle_accepted_callback = handle_accepted_callback
+        """Replace the callback that starts (or queues) an accepted goal; None starts it."""
+        self._handle_accepted_callback = (
+            handle_accepted_callback or default_handle_accepted_callback
+        )
 
-    def register_cancel_callback(self, cancel_callback: Callable[[Any], CancelResponse]) -> None:
-        """Replace the callback that lets a goal be cancelled or not."""
-        self._cancel_callback = cancel_callback
+    def register_cancel_callback(self, cancel_callback: Callable[[Any], Any] | None) -> None:
+        """Replace the callback that lets a goal be cancelled or not; None cancels nothing."""
+        self._cancel_callback = cancel_callback or default_cancel_callback
 
     def register_execute_callback(
         self, execute_callback: Callable[[ServerGoalHandle], Any]
@@ -146,17 +130,23 @@ class ActionServer:
     def notify_execute(
         self, goal_handle: ServerGoalHandle, execute_callback: Callable[..., Any] | None
     ) -> None:
-        """Run the execute callback in the executor, outside the callback groups."""
+        """Run the execute callback in the executor, outside the callback groups.
+
+        Raises:
+            RuntimeError: the node has no executor.
+        """
         callback = self._execute_callback if execute_callback is None else execute_callback
         executor = self._node.executor
-        if executor is not None:
-            executor.create_task(self._execute, goal_handle, callback)
+        if executor is None:
+            raise RuntimeError("a goal can only be executed while an executor has the node")
+        executor.create_task(self._execute, goal_handle, callback)
 
     def destroy(self) -> None:
         """Leave the graph; goals that still run are ignored."""
         with self._lock:
             for handle in self._goals.values():
                 handle.destroy()
+        self._expiry.destroy()
         for server in self._servers:
             self._node.destroy_entity(server)
         self._node.destroy_publisher(self._feedback)
@@ -197,13 +187,12 @@ class ActionServer:
                     self._goals[goal_id] = handle
                     self._results[goal_id] = Future()
                 response.accepted, response.stamp = True, stamp
-        self._goal_server.send_response(response, header)
+        self._answer(self._goal_server, response, header)
         if handle is not None:
             self._publish_status()
             await _awaited(self._handle_accepted_callback(handle))
 
     async def _on_cancel(self, request: Any, header: RequestHeader) -> None:
-        self._forget_old_goals()
         with self._lock:
             response, handles = goals_to_cancel(request.goal_info, dict(self._goals))
         for handle in handles:
@@ -213,7 +202,7 @@ class ActionServer:
                 response.goals_canceling.append(handle.goal_info)
         if handles and not response.goals_canceling:
             response.return_code = CancelGoal.Response.ERROR_REJECTED
-        self._cancel_server.send_response(response, header)
+        self._answer(self._cancel_server, response, header)
 
     def _try_cancel(self, handle: ServerGoalHandle) -> bool:
         with handle._lock:
@@ -224,16 +213,22 @@ class ActionServer:
             return True
 
     def _on_result(self, request: Any, header: RequestHeader) -> None:
-        self._forget_old_goals()
         future = self._results.get(bytes(request.goal_id.uuid))
         if future is None:
             response = self._action_type.Impl.GetResultService.Response()
             response.status = GoalStatus.STATUS_UNKNOWN
-            self._result_server.send_response(response, header)
+            self._answer(self._result_server, response, header)
             return
         future.add_done_callback(
-            lambda done: self._result_server.send_response(done.result(), header)
+            lambda done: self._answer(self._result_server, done.result(), header)
         )
+
+    def _answer(self, server: RequestServer, response: Any, header: RequestHeader) -> None:
+        try:
+            server.send_response(response, header)
+        except (RCLError, InvalidHandle) as error:
+            # A goal may outlive its server or the context; then nobody waits for the answer.
+            self._logger.warning(f"Failed to send a response on '{server.srv_name}': {error}")
 
     async def _execute(self, handle: ServerGoalHandle, callback: Callable[..., Any]) -> None:
         try:
@@ -250,16 +245,18 @@ class ActionServer:
         response = self._action_type.Impl.GetResultService.Response()
         response.status = handle.status
         response.result = self._action_type.Result() if result is None else result
-        self._results[bytes(handle.goal_id.uuid)].set_result(response)
+        future = self._results.get(bytes(handle.goal_id.uuid))
+        # A callback that goes on after it has ended its goal may find it forgotten.
+        if future is not None:
+            future.set_result(response)
 
     def _goal_changed(self, handle: ServerGoalHandle) -> None:
         if not handle.is_active:
-            handle.ended_ns = self._node.get_clock().now().nanoseconds
+            self._expiry.goal_ended(bytes(handle.goal_id.uuid))
         self._publish_status()
 
     def _publish_status(self) -> None:
         with self._lock:
-            self._forget_old_goals()
             statuses = [
                 GoalStatus(goal_info=handle.goal_info, status=handle.status)
                 for handle in self._goals.values()
@@ -270,14 +267,10 @@ class ActionServer:
         message = self._action_type.Impl.FeedbackMessage(goal_id=goal_id, feedback=feedback)
         self._feedback.publish(message)
 
-    def _forget_old_goals(self) -> None:
-        """Drop goals whose result was kept long enough."""
-        oldest_ns = self._node.get_clock().now().nanoseconds - int(self._result_timeout_s * 1e9)
+    def _forget(self, goal_id: bytes) -> None:
         with self._lock:
-            for goal_id, handle in list(self._goals.items()):
-                if handle.ended_ns is not None and handle.ended_ns < oldest_ns:
-                    handle.destroy()
-                    del self._goals[goal_id], self._results[goal_id]
+            self._goals.pop(goal_id).destroy()
+            del self._results[goal_id]
 
 
 async def _awaited(result: Any) -> Any:

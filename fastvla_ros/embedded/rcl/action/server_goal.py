@@ -24,7 +24,14 @@ class ServerGoalHandle:
         self._lock = threading.RLock()
         self._status: int = GoalStatus.STATUS_ACCEPTED
         self._destroyed = False
-        self.ended_ns: int | None = None
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, ServerGoalHandle):
+            return NotImplemented
+        return bool(self.goal_id == other.goal_id)
+
+    def __hash__(self) -> int:
+        return hash(bytes(self.goal_id.uuid))
 
     @property
     def request(self) -> Any:
