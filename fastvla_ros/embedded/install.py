@@ -59,6 +59,8 @@ def install() -> None:
     try:
         from fastvla_ros.embedded.wire.modules import interface_modules
         from fastvla_ros.embedded.wire.runtime import wire_runtime
+
+        factory = wire_runtime().factory
     except ModuleNotFoundError as error:
         raise DependencyError(
             f"the embedded ROS runtime needs the package '{error.name}'",
@@ -66,7 +68,7 @@ def install() -> None:
             "for x86-64 Linux only; elsewhere install ROS 2 and source its setup.bash)",
         ) from error
     # The modules of rclpy import messages by their ROS names.
-    sys.modules.update(interface_modules(wire_runtime().factory))
+    sys.modules.update(interface_modules(factory))
     modules = {"rclpy": importlib.import_module(PREFIX)}
     for name in MODULES:
         modules[f"rclpy.{name}"] = importlib.import_module(f"{PREFIX}.{name}")

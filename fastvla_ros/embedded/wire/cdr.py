@@ -13,10 +13,9 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from rosbags.interfaces import Nodetype
 
 from fastvla_core.errors import MessageError
-from fastvla_ros.embedded.wire.typestore import FieldType
+from fastvla_ros.embedded.wire.fields import FieldType, Kind
 
 Writer = Callable[[bytearray, Any], None]
 Reader = Callable[[memoryview, int], "tuple[Any, int]"]
@@ -174,14 +173,14 @@ def items_codec(item: Codec, *, count: int | None) -> Codec:
 def field_codec(desc: FieldType, message_codec: Callable[[str], Codec]) -> Codec:
     """The codec of one field; `message_codec` gives those of nested messages."""
     kind, detail = desc
-    if kind == Nodetype.BASE:
+    if kind == Kind.BASE:
         return (write_string, read_string) if detail[0] == "string" else scalar_codec(detail[0])
-    if kind == Nodetype.NAME:
+    if kind == Kind.NAME:
         return message_codec(detail)
     (item_kind, item), size = detail
-    if item_kind == Nodetype.BASE and item[0] in PACKED:
-        if kind == Nodetype.ARRAY:
+    if item_kind == Kind.BASE and item[0] in PACKED:
+        if kind == Kind.ARRAY:
             return packed_array_codec(item[0], size)
         return octets_codec() if item[0] == "uint8" else packed_sequence_codec(item[0])
-    count = size if kind == Nodetype.ARRAY else None
+    count = size if kind == Kind.ARRAY else None
     return items_codec(field_codec(detail[0], message_codec), count=count)

@@ -13,11 +13,10 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
-from rosbags.interfaces import Nodetype
 
 from fastvla_core.errors import MessageError
 from fastvla_ros.embedded.wire.cdr import CODES, PACKED
-from fastvla_ros.embedded.wire.typestore import FieldType
+from fastvla_ros.embedded.wire.fields import FieldType, Kind
 
 Coerce = Callable[[Any], Any]
 Default = Callable[[], Any]
@@ -154,16 +153,16 @@ def _items(item: Coerce, bound: int, *, fixed: bool) -> Coerce:
 def field_coercion(desc: FieldType, message_class: Callable[[str], type]) -> Coerce:
     """The check of one field; `message_class` gives the classes of nested messages."""
     kind, detail = desc
-    if kind == Nodetype.NAME:
+    if kind == Kind.NAME:
         return _exactly(message_class(detail), detail)
-    if kind == Nodetype.BASE:
+    if kind == Kind.BASE:
         return _scalar(*detail)
     (item_kind, item), size = detail
-    if item_kind == Nodetype.BASE and item[0] in PACKED:
-        if kind == Nodetype.ARRAY:
+    if item_kind == Kind.BASE and item[0] in PACKED:
+        if kind == Kind.ARRAY:
             return _fixed_packed(item[0], size)
         return _octets(size) if item[0] == "uint8" else _packed(item[0], size)
-    return _items(field_coercion(detail[0], message_class), size, fixed=kind == Nodetype.ARRAY)
+    return _items(field_coercion(detail[0], message_class), size, fixed=kind == Kind.ARRAY)
 
 
 def _scalar(name: str, bound: int) -> Coerce:
@@ -181,15 +180,15 @@ def _scalar(name: str, bound: int) -> Coerce:
 def field_default(desc: FieldType, message_class: Callable[[str], type]) -> Default:
     """What a new message holds in one field."""
     kind, detail = desc
-    if kind == Nodetype.NAME:
+    if kind == Kind.NAME:
         return message_class(detail)
-    if kind == Nodetype.BASE:
+    if kind == Kind.BASE:
         zero = {"string": "", "bool": False, "byte": b"\x00", "float32": 0.0, "float64": 0.0}
         value = zero.get(detail[0], 0)
         return lambda: value
     (item_kind, item), size = detail
-    packed = item_kind == Nodetype.BASE and item[0] in PACKED
-    if kind == Nodetype.SEQUENCE:
+    packed = item_kind == Kind.BASE and item[0] in PACKED
+    if kind == Kind.SEQUENCE:
         return (lambda: array(CODES[item[0]])) if packed else list
     if packed:
         return lambda: np.zeros(size, item[0])

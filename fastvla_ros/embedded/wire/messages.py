@@ -7,12 +7,12 @@ from collections.abc import Callable
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
-from rosbags.interfaces import Nodetype
 
 from fastvla_core.errors import MessageError
 from fastvla_ros.embedded.wire import cdr
 from fastvla_ros.embedded.wire.coerce import field_coercion, field_default
-from fastvla_ros.embedded.wire.typestore import FieldType, MessageType, TypeStore
+from fastvla_ros.embedded.wire.fields import FieldType, Kind
+from fastvla_ros.embedded.wire.typestore import MessageType, TypeStore
 
 _M = TypeVar("_M", bound="Message")
 
@@ -77,14 +77,14 @@ def _same(left: Any, right: Any) -> bool:
 def idl_type(desc: FieldType) -> str:
     """The name that rclpy shows for a field type, such as `sequence<double>`."""
     kind, detail = desc
-    if kind == Nodetype.BASE:
+    if kind == Kind.BASE:
         name, bound = detail
         return f"string<{bound}>" if bound else str(IDL_NAMES.get(name, name))
-    if kind == Nodetype.NAME:
+    if kind == Kind.NAME:
         package, _, name = detail.split("/")
         return f"{package}/{name}"
     item, size = detail
-    if kind == Nodetype.ARRAY:
+    if kind == Kind.ARRAY:
         return f"{idl_type(item)}[{size}]"
     return f"sequence<{idl_type(item)}, {size}>" if size else f"sequence<{idl_type(item)}>"
 

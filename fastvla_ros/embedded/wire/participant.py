@@ -9,7 +9,6 @@ from collections.abc import Callable
 
 from cyclonedds.core import DDSException
 from cyclonedds.domain import Domain, DomainParticipant
-from cyclonedds.idl import IdlStruct
 from cyclonedds.pub import DataWriter, Publisher
 from cyclonedds.qos import Policy, Qos
 from cyclonedds.sub import DataReader, Subscriber
@@ -19,7 +18,7 @@ from fastvla_core.errors import DependencyError, RosError
 from fastvla_ros.embedded.wire import rawio
 from fastvla_ros.embedded.wire.config import cyclonedds_config, warn_about_receive_buffer
 from fastvla_ros.embedded.wire.dds_qos import RELIABLE, endpoint_qos
-from fastvla_ros.embedded.wire.idl import IdlTypes
+from fastvla_ros.embedded.wire.topic_types import TopicType, TopicTypes
 from fastvla_ros.embedded.wire.typestore import TypeStore
 from fastvla_ros.embedded.wire.waitset import WaitSetThread
 
@@ -73,8 +72,8 @@ class Participant:
         self.store = store
         self.domain_id = domain_id
         self._domains = domains
-        self._idl = IdlTypes(store)
-        self._topics: dict[tuple[str, type], Topic] = {}
+        self._types = TopicTypes(store)
+        self._topics: dict[tuple[str, TopicType], Topic] = {}
         self._lock = threading.Lock()
         self._identities = itertools.count(1)
         domains.acquire(domain_id)
@@ -98,19 +97,19 @@ class Participant:
 
     def topic_writer(self, topic: str, name: str, qos: Qos) -> DataWriter:
         """A writer of a plain message type; `topic` is the DDS name."""
-        return DataWriter(self._publisher, self._topic(topic, self._idl.topic_type(name)), qos)
+        return DataWriter(self._publisher, self._topic(topic, self._types.plain(name)), qos)
 
     def topic_reader(self, topic: str, name: str, qos: Qos) -> DataReader:
         """A reader of a plain message type; `topic` is the DDS name."""
-        return DataReader(self._subscriber, self._topic(topic, self._idl.topic_type(name)), qos)
+        return DataReader(self._subscriber, self._topic(topic, self._types.plain(name)), qos)
 
     def service_writer(self, topic: str, name: str, qos: Qos) -> DataWriter:
         """A writer of requests or replies."""
-        return DataWriter(self._publisher, self._topic(topic, self._idl.service_type(name)), qos)
+        return DataWriter(self._publisher, self._topic(topic, self._types.service(name)), qos)
 
     def service_reader(self, topic: str, name: str, qos: Qos) -> DataReader:
         """A reader of requests or replies."""
-        return DataReader(self._subscriber, self._topic(topic, self._idl.service_type(name)), qos)
+        return DataReader(self._subscriber, self._topic(topic, self._types.service(name)), qos)
 
     def new_identity(self) -> str:
         """A fresh clientid or serviceid: our GUID prefix and a counter, in rmw's notation."""
@@ -125,11 +124,11 @@ class Participant:
         rawio.delete(self.dds)
         self._domains.release(self.domain_id)
 
-    def _topic(self, name: str, kind: type[IdlStruct]) -> Topic:
+    def _topic(self, name: str, kind: TopicType) -> Topic:
         with self._lock:
             key = (name, kind)
             if key not in self._topics:
-                self._topics[key] = Topic(self.dds, name, kind)
+                self._topics[key] = Topic(self.dds, name, kind)  # pyright: ignore[reportArgumentType]
             return self._topics[key]
 
 
