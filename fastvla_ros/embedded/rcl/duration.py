@@ -53,5 +53,8 @@ class Duration:
     def __repr__(self) -> str:
         return f"Duration(nanoseconds={self._nanoseconds})"
 
+    def __str__(self) -> str:
+        return "Infinite" if self._nanoseconds == MAX_NS else f"{self._nanoseconds} nanoseconds"
+
 
 Infinite = Duration(nanoseconds=MAX_NS)

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from fastvla_ros.embedded.rcl import _rclpy_pybind11 as _rclpy
+
+InvalidHandle = _rclpy.InvalidHandle
+
 
 class NotInitializedException(Exception):  # noqa: N818 (rclpy's name)
     """`rclpy.init()` has not been called, or the context was shut down."""
@@ -22,6 +26,10 @@ class NameValidationException(Exception):  # noqa: N818 (rclpy's name)
 
     def __init__(self, kind: str, name: str, error: str, index: int) -> None:
         super().__init__(f"Invalid {kind}: {error}:\n  '{name}'\n   {' ' * index}^")
+        self.name_type = kind
+        self.name = name
+        self.error_msg = error
+        self.invalid_index = index
 
 
 class InvalidNamespaceException(NameValidationException):
@@ -56,7 +64,7 @@ class ParameterException(Exception):  # noqa: N818 (rclpy's name)
     """Base of the parameter errors; `parameters` names the offenders."""
 
     def __init__(self, error: str, parameters: Any) -> None:
-        super().__init__(error, parameters)
+        super().__init__(f"{error}: {parameters}")
 
 
 class ParameterNotDeclaredException(ParameterException):

@@ -56,10 +56,11 @@ class LoggingState:
         self.levels[""] = LoggingSeverity.INFO
         self.levels |= {name: severity_from_name(level) for name, level in levels.items()}
 
-    def forget(self, name: str) -> None:
-        """Drop the sink and the level of a node that is gone."""
-        self.sinks.pop(name, None)
-        self.levels.pop(name, None)
+    def forget(self, name: str, sink: Sink | None) -> None:
+        """Drop the sink and the level of a node that is gone, but not those of its twin."""
+        if self.sinks.get(name) is sink:
+            self.sinks.pop(name, None)
+            self.levels.pop(name, None)
 
     def level(self, name: str) -> LoggingSeverity:
         """The level of the logger or of its nearest ancestor that has one."""

@@ -9,14 +9,17 @@ from typing import TYPE_CHECKING, Any
 from builtin_interfaces.msg import Time as TimeMsg
 from rcl_interfaces.msg import Log, ParameterEvent
 
+from fastvla_ros.embedded.rcl import _rclpy_pybind11 as _rclpy
 from fastvla_ros.embedded.rcl import names
 from fastvla_ros.embedded.rcl.arguments import parse_arguments
 from fastvla_ros.embedded.rcl.clock import Clock, ROSClock
 from fastvla_ros.embedded.rcl.context import Context
+from fastvla_ros.embedded.rcl.event_handler import EventHandler
 from fastvla_ros.embedded.rcl.exceptions import NotInitializedException
 from fastvla_ros.embedded.rcl.logging import (
     LogRecord,
     RcutilsLogger,
+    Sink,
     get_logger,
     logging_state,
     severity_from_name,
@@ -38,6 +41,9 @@ from fastvla_ros.embedded.wire.graph import LocalNode
 
 if TYPE_CHECKING:
     from fastvla_ros.embedded.rcl.executors import Executor
+
+
+NodeNameNonExistentError = _rclpy.NodeNameNonExistentError
 
 
 class Node(NodeEntities, NodeParameterApi, NodeGraph):
@@ -80,11 +86,17 @@ class Node(NodeEntities, NodeParameterApi, NodeGraph):
         self._start_empty()
         self._executor: weakref.ref[Executor] | None = None
         self._destroyed = False
+        self._rosout: Sink | None = None
         self._clock: ROSClock = ROSClock()
         self._logger = get_logger(self._logger_name())
         self._context.node_created()
-        self.graph_entry = LocalNode(self._namespace, self._name)
+        twins = EventHandler(self, self.default_callback_group, self._report_twin)
+        self.add_entity(twins)
+        self.graph_entry = LocalNode(self._namespace, self._name, lambda: twins.push(None))
+        known = self.get_fully_qualified_node_names()
         self._context.graph.add_node(self.graph_entry)
+        if full_name in known:
+            self._report_twin()
         try:
             self._open_rosout(enabled=enable_rosout and process.rosout)
             self._set_log_levels(own.log_levels)
@@ -154,7 +166,7 @@ class Node(NodeEntities, NodeParameterApi, NodeGraph):
             return
         self._destroyed = True
         self.executor = None
-        logging_state().forget(self._logger.name)
+        logging_state().forget(self._logger.name, self._rosout)
         self._destroy_entities()
         self._context.graph.remove_node(self.graph_entry)
         self._context.node_destroyed()
@@ -174,11 +186,18 @@ class Node(NodeEntities, NodeParameterApi, NodeGraph):
         if self.executor is executor:
             self._executor = None
 
+    def _report_twin(self, _event: None = None) -> None:
+        self._logger.warning(
+            f"Another node is named '{self.get_fully_qualified_name()}' too: nobody can tell "
+            "their parameters, services and logs apart\n  to mend: start one of them with "
+            "`--ros-args -r __node:=OTHER_NAME` (one that was killed stays for 10 s)"
+        )
+
     def _chosen_names(self, name: str, namespace: str) -> tuple[str, str]:
         absolute = namespace if namespace.startswith("/") else f"/{namespace}"
-        name, absolute = names.remap_node(name, absolute, self._remaps)
         names.validate_node_name(name)
         names.validate_namespace(absolute)
+        name, absolute = names.remap_node(name, absolute, self._remaps)
         return name, absolute
 
     def _resolve(self, name: str, *, is_service: bool, only_expand: bool) -> str:
@@ -207,6 +226,7 @@ class Node(NodeEntities, NodeParameterApi, NodeGraph):
                 log.file, log.function, log.line = record.file, record.function, record.line
                 publisher.publish(log)
 
+        self._rosout = publish
         logging_state().sinks[self._logger.name] = publish
 
     def _open_parameters(self, overrides: dict[str, Any], *, allow_undeclared: bool) -> None:

@@ -6,11 +6,20 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from fastvla_ros.embedded.rcl._rclpy_pybind11 import NodeNameNonExistentError
 from fastvla_ros.embedded.rcl.dds_profile import ros_profile
 from fastvla_ros.embedded.rcl.names import full_node_name
 from fastvla_ros.embedded.rcl.topic_endpoint_info import TopicEndpointInfo, TopicEndpointTypeEnum
+from fastvla_ros.embedded.rcl.type_hash import parse_type_hash
+from fastvla_ros.embedded.wire.dds_qos import user_data_items
 from fastvla_ros.embedded.wire.graph import Endpoint, Graph, GraphNode
-from fastvla_ros.embedded.wire.names import ros_service, ros_service_type, ros_topic, ros_type
+from fastvla_ros.embedded.wire.names import (
+    request_topic,
+    ros_service,
+    ros_service_type,
+    ros_topic,
+    ros_type,
+)
 
 if TYPE_CHECKING:
     from fastvla_ros.embedded.rcl.context import Context
@@ -53,6 +62,11 @@ class NodeGraph:
         """Every node's name and namespace."""
         return [(node.name, node.namespace) for node in self._graph.nodes()]
 
+    def get_node_names_and_namespaces_with_enclaves(self) -> list[tuple[str, str, str]]:
+        """Every node's name, namespace and enclave."""
+        graph = self._graph
+        return [(n.name, n.namespace, graph.enclave(n.participant)) for n in graph.nodes()]
+
     def get_fully_qualified_node_names(self) -> list[str]:
         """Every node's full name."""
         return [full_node_name(node.namespace, node.name) for node in self._graph.nodes()]
@@ -60,48 +74,50 @@ class NodeGraph:
     def get_publisher_names_and_types_by_node(
         self, node_name: str, node_namespace: str, no_demangle: bool = False
     ) -> NamesAndTypes:
-        """The topics that a node publishes."""
+        """The topics that a node publishes; NodeNameNonExistentError without such a node."""
         del no_demangle
         return _topics(self._of_node(node_name, node_namespace, self._graph.writers()))
 
     def get_subscriber_names_and_types_by_node(
         self, node_name: str, node_namespace: str, no_demangle: bool = False
     ) -> NamesAndTypes:
-        """The topics that a node subscribes to."""
+        """The topics that a node subscribes to; NodeNameNonExistentError without such a node."""
         del no_demangle
         return _topics(self._of_node(node_name, node_namespace, self._graph.readers()))
 
     def get_service_names_and_types_by_node(
         self, node_name: str, node_namespace: str
     ) -> NamesAndTypes:
-        """The services that a node serves."""
+        """The services that a node serves; NodeNameNonExistentError without such a node."""
         readers = self._of_node(node_name, node_namespace, self._graph.readers())
         return _services(readers, prefixes=("rq/",))
 
     def get_client_names_and_types_by_node(
         self, node_name: str, node_namespace: str
     ) -> NamesAndTypes:
-        """The services that a node calls."""
+        """The services that a node calls; NodeNameNonExistentError without such a node."""
         readers = self._of_node(node_name, node_namespace, self._graph.readers())
         return _services(readers, prefixes=("rr/",))
 
     def count_publishers(self, topic_name: str) -> int:
-        """How many publishers a topic has."""
-        return len(self._on_topic(topic_name, self._graph.writers()))
+        """How many publishers a topic has; the name is expanded but not remapped."""
+        topic = f"rt{self.resolve_topic_name(topic_name, only_expand=True)}"
+        return sum(e.topic == topic for e in self._graph.writers())
 
     def count_subscribers(self, topic_name: str) -> int:
-        """How many subscriptions a topic has."""
-        return len(self._on_topic(topic_name, self._graph.readers()))
+        """How many subscriptions a topic has; the name is expanded but not remapped."""
+        topic = f"rt{self.resolve_topic_name(topic_name, only_expand=True)}"
+        return sum(e.topic == topic for e in self._graph.readers())
 
     def count_services(self, service_name: str) -> int:
-        """How many servers a service has."""
-        dds_name = f"rq{self.resolve_service_name(service_name)}Request"
-        return sum(e.topic == dds_name for e in self._graph.readers())
+        """How many servers a service has; the name is expanded but not remapped."""
+        topic = request_topic(self.resolve_service_name(service_name, only_expand=True))
+        return sum(e.topic == topic for e in self._graph.readers())
 
     def count_clients(self, service_name: str) -> int:
-        """How many clients a service has."""
-        dds_name = f"rq{self.resolve_service_name(service_name)}Request"
-        return sum(e.topic == dds_name for e in self._graph.writers())
+        """How many clients a service has; the name is expanded but not remapped."""
+        topic = request_topic(self.resolve_service_name(service_name, only_expand=True))
+        return sum(e.topic == topic for e in self._graph.writers())
 
     def get_publishers_info_by_topic(
         self, topic_name: str, no_mangle: bool = False
@@ -133,10 +149,13 @@ class NodeGraph:
         return [endpoint for endpoint in endpoints if endpoint.topic == dds_name]
 
     def _of_node(self, name: str, namespace: str, endpoints: list[Endpoint]) -> list[Endpoint]:
-        guids: set[bytes] = set()
-        for node in self._graph.nodes():
-            if (node.name, node.namespace) == (name, namespace):
-                guids |= node.readers | node.writers
+        owners = [n for n in self._graph.nodes() if (n.name, n.namespace) == (name, namespace)]
+        if not owners:
+            raise NodeNameNonExistentError(
+                f"cannot get the names and types of '{full_node_name(namespace, name)}': the graph "
+                "has no such node"
+            )
+        guids = {guid for node in owners for guid in node.readers | node.writers}
         return [endpoint for endpoint in endpoints if endpoint.guid in guids]
 
     def _infos(
@@ -148,12 +167,15 @@ class NodeGraph:
             namespace, name = _owner(endpoint.guid, nodes)
             infos.append(
                 TopicEndpointInfo(
-                    name,
-                    namespace,
-                    ros_type(endpoint.type_name),
-                    kind,
-                    list(endpoint.guid),
-                    ros_profile(endpoint.qos),
+                    node_name=name,
+                    node_namespace=namespace,
+                    topic_type=ros_type(endpoint.type_name),
+                    topic_type_hash=parse_type_hash(
+                        user_data_items(endpoint.qos).get("typehash", "")
+                    ),
+                    endpoint_type=kind,
+                    endpoint_gid=list(endpoint.guid),
+                    qos_profile=ros_profile(endpoint.qos),
                 )
             )
         return infos

@@ -15,9 +15,9 @@ from rcl_interfaces.msg import (
 from rcl_interfaces.msg import Parameter as ParameterMsg
 
 from fastvla_ros.embedded.rcl.exceptions import ParameterAlreadyDeclaredException
+from fastvla_ros.embedded.rcl.names import validate_parameter_name
 from fastvla_ros.embedded.rcl.node_parameters import NodeParameters, OnSet
 from fastvla_ros.embedded.rcl.parameter import Parameter, parameter_value_to_python
-from fastvla_ros.embedded.rcl.validate_parameter_name import validate_parameter_name
 
 
 class NodeParameterApi:

@@ -18,7 +18,7 @@ from cyclonedds.core import DDSStatus, InstanceState
 from cyclonedds.qos import Policy, Qos
 
 from fastvla_ros.embedded.wire import rawio
-from fastvla_ros.embedded.wire.dds_qos import RELIABLE, endpoint_qos
+from fastvla_ros.embedded.wire.dds_qos import RELIABLE, endpoint_qos, user_data_items
 from fastvla_ros.embedded.wire.deadlines import deadline, remaining
 from fastvla_ros.embedded.wire.messages import MessageFactory, deserialize, serialize
 from fastvla_ros.embedded.wire.participant import Participant
@@ -41,18 +41,24 @@ class Endpoint:
 
 @dataclass(eq=False, slots=True)
 class LocalNode:
-    """What one of our nodes announces about itself; the sets hold endpoint GUIDs."""
+    """What one of our nodes announces about itself; the sets hold endpoint GUIDs.
+
+    Args:
+        on_twin: Called (in the wait thread) when another process announces a node of this name.
+    """
 
     namespace: str
     name: str
+    on_twin: Callable[[], None]
     readers: set[bytes] = field(default_factory=set)
     writers: set[bytes] = field(default_factory=set)
 
 
 @dataclass(frozen=True, slots=True)
 class GraphNode:
-    """A node as announced, with the GUIDs of its endpoints."""
+    """A node as announced, with the GUIDs of its participant and of its endpoints."""
 
+    participant: bytes
     namespace: str
     name: str
     readers: frozenset[bytes]
@@ -70,6 +76,7 @@ class Graph:
         self._announcing = threading.Lock()
         self._local: list[LocalNode] = []
         self._remote: dict[bytes, list[GraphNode]] = {}
+        self._enclaves: dict[bytes, str] = {}
         self._writers: dict[bytes, Endpoint] = {}
         self._readers: dict[bytes, Endpoint] = {}
         self._open_info_topic()
@@ -104,10 +111,21 @@ class Graph:
         """Every node on the graph, ours included."""
         with self.changed:
             ours = [
-                GraphNode(n.namespace, n.name, frozenset(n.readers), frozenset(n.writers))
+                GraphNode(
+                    self._participant.guid,
+                    n.namespace,
+                    n.name,
+                    frozenset(n.readers),
+                    frozenset(n.writers),
+                )
                 for n in self._local
             ]
             return ours + [node for nodes in self._remote.values() for node in nodes]
+
+    def enclave(self, participant: bytes) -> str:
+        """The enclave of a participant, "" while it is not known."""
+        with self.changed:
+            return self._enclaves.get(participant, "")
 
     def writers(self) -> list[Endpoint]:
         """Every writer on the graph, ours included."""
@@ -178,11 +196,18 @@ class Graph:
         cls = self._factory.message(INFO_TYPE)
         while samples := rawio.take(self._info_reader):
             infos: list[Any] = [deserialize(sample.data, cls) for sample in samples]
+            twins: list[LocalNode] = []
             with self.changed:
                 for info in infos:
-                    nodes = [_graph_node(entities) for entities in info.node_entities_info_seq]
-                    self._remote[bytes(info.gid.data)] = nodes
+                    participant = bytes(info.gid.data)
+                    before = {(n.namespace, n.name) for n in self._remote.get(participant, [])}
+                    nodes = [_graph_node(participant, e) for e in info.node_entities_info_seq]
+                    self._remote[participant] = nodes
+                    new = {(n.namespace, n.name) for n in nodes} - before
+                    twins += [n for n in self._local if (n.namespace, n.name) in new]
                 self.changed.notify_all()
+            for node in twins:
+                node.on_twin()
 
     def _watch_builtin(self, topic: Any, endpoints: dict[bytes, Endpoint]) -> None:
         reader = BuiltinDataReader(self._participant.dds, topic)
@@ -206,8 +231,12 @@ class Graph:
             while samples := reader.take(N=BATCH):
                 with self.changed:
                     for sample in samples:
-                        if sample.sample_info.instance_state != InstanceState.Alive:
-                            self._remote.pop(sample.key.bytes, None)
+                        guid = sample.key.bytes
+                        if sample.sample_info.instance_state == InstanceState.Alive:
+                            self._enclaves[guid] = user_data_items(sample.qos).get("enclave", "")
+                        else:
+                            self._enclaves.pop(guid, None)
+                            self._remote.pop(guid, None)
                     self.changed.notify_all()
 
         self._participant.waitset.attach(reader, DDSStatus.DataAvailable, update)
@@ -223,8 +252,9 @@ def _endpoint(sample: Any) -> Endpoint:
     )
 
 
-def _graph_node(entities: Any) -> GraphNode:
+def _graph_node(participant: bytes, entities: Any) -> GraphNode:
     return GraphNode(
+        participant,
         entities.node_namespace,
         entities.node_name,
         frozenset(bytes(gid.data) for gid in entities.reader_gid_seq),

@@ -8,7 +8,6 @@ import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from action_msgs.msg import GoalInfo, GoalStatus, GoalStatusArray
 from action_msgs.srv import CancelGoal
 from unique_identifier_msgs.msg import UUID
@@ -162,8 +161,7 @@ class ActionClient:
         """
         if not isinstance(goal, self._action_type.Goal):
             raise TypeError(f"Expected {self._action_type.Goal}, got {type(goal)}")
-        random = np.frombuffer(uuid.uuid4().bytes, np.uint8)
-        goal_id = UUID(uuid=random) if goal_uuid is None else goal_uuid
+        goal_id = UUID(uuid=list(uuid.uuid4().bytes)) if goal_uuid is None else goal_uuid
         request = self._action_type.Impl.SendGoalService.Request(goal_id=goal_id, goal=goal)
         key = bytes(goal_id.uuid)
         if feedback_callback is not None:
