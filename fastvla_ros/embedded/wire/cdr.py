@@ -12,8 +12,6 @@ from array import array
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
 from fastvla_core.errors import MessageError
 from fastvla_ros.embedded.wire.fields import FieldType, Kind
 
@@ -41,6 +39,17 @@ CODES = {
 }
 # These have an array.array (or NumPy) form; `bool` and `byte` sequences are lists, as in rclpy.
 PACKED = set(CODES) - {"bool", "byte"}
+
+
+def body(data: bytes | memoryview) -> memoryview:
+    """What follows the encapsulation header, read-only.
+
+    Raises:
+        MessageError: another encoding.
+    """
+    if len(data) < 4 or data[0] != 0 or data[1] != 1:
+        raise MessageError("not plain little-endian CDR")
+    return memoryview(data)[4:].toreadonly()
 
 
 def pad_to(buffer: bytearray, size: int) -> None:
@@ -132,15 +141,17 @@ def packed_sequence_codec(name: str) -> Codec:
 def packed_array_codec(name: str, count: int) -> Codec:
     """Arrays of numbers of fixed size, held in NumPy arrays as rclpy does."""
     size = struct.calcsize("<" + CODES[name])
-    dtype = np.dtype(name)
 
     def write(buffer: bytearray, value: Any) -> None:
         pad_to(buffer, size)
         buffer += value.tobytes()
 
     def read(data: memoryview, pos: int) -> tuple[Any, int]:
+        # Late, as in all of this room: a program whose messages need no NumPy starts without it.
+        import numpy as np
+
         span, pos = _span(data, pos, count, size)
-        return np.frombuffer(span, dtype).copy(), pos
+        return np.frombuffer(span, name).copy(), pos
 
     return write, read
 

@@ -8,15 +8,17 @@ Sequences are lenient: any buffer or iterable of the right items.
 from __future__ import annotations
 
 import struct
+import sys
 from array import array
 from collections.abc import Callable, Iterable
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from fastvla_core.errors import MessageError
 from fastvla_ros.embedded.wire.cdr import CODES, PACKED
 from fastvla_ros.embedded.wire.fields import FieldType, Kind
+
+if TYPE_CHECKING:
+    import numpy as np
 
 Coerce = Callable[[Any], Any]
 Default = Callable[[], Any]
@@ -96,16 +98,21 @@ def _octets(bound: int) -> Coerce:
     return coerce
 
 
+def is_ndarray(value: object) -> bool:
+    """Whether it is a NumPy array; where nobody imported NumPy there is none."""
+    numpy = sys.modules.get("numpy")
+    return numpy is not None and isinstance(value, numpy.ndarray)
+
+
 def _packed(name: str, bound: int) -> Coerce:
     code = CODES[name]
-    dtype = np.dtype(name)
 
     def coerce(value: Any) -> array[Any]:
         if isinstance(value, array) and value.typecode == code:
             result = value
-        elif isinstance(value, (np.ndarray, memoryview, array)):
+        elif isinstance(value, (memoryview, array)) or is_ndarray(value):
             result = array(code)
-            result.frombytes(_lossless(np.asarray(value), dtype).tobytes())
+            result.frombytes(_lossless(value, name).tobytes())
         else:
             result = array(code, _iterable(value))
         _bounded(len(result), bound)
@@ -114,10 +121,13 @@ def _packed(name: str, bound: int) -> Coerce:
     return coerce
 
 
-def _lossless(value: np.ndarray[Any, Any], dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
-    if value.ndim != 1 or not np.can_cast(value.dtype, dtype, "same_kind"):
-        raise _refuse(f"a one-dimensional sequence of {dtype}", value)
-    return value.astype(dtype, copy=False)
+def _lossless(value: Any, name: str) -> np.ndarray[Any, Any]:
+    import numpy as np
+
+    numbers = np.asarray(value)
+    if numbers.ndim != 1 or not np.can_cast(numbers.dtype, name, "same_kind"):
+        raise _refuse(f"a one-dimensional sequence of {name}", value)
+    return numbers.astype(name, copy=False)
 
 
 def _iterable(value: Any) -> Iterable[Any]:
@@ -127,11 +137,9 @@ def _iterable(value: Any) -> Iterable[Any]:
 
 
 def _fixed_packed(name: str, size: int) -> Coerce:
-    dtype = np.dtype(name)
-
     def coerce(value: Any) -> np.ndarray[Any, Any]:
-        result = np.asarray(value if isinstance(value, np.ndarray) else list(_iterable(value)))
-        result = _lossless(result, dtype)
+        numbers = value if is_ndarray(value) else array(CODES[name], _iterable(value))
+        result = _lossless(numbers, name)
         if len(result) != size:
             raise MessageError(f"{len(result)} items where exactly {size} are needed")
         return result
@@ -191,6 +199,12 @@ def field_default(desc: FieldType, message_class: Callable[[str], type]) -> Defa
     if kind == Kind.SEQUENCE:
         return (lambda: array(CODES[item[0]])) if packed else list
     if packed:
-        return lambda: np.zeros(size, item[0])
+        return lambda: _zeros(size, item[0])
     make = field_default(detail[0], message_class)
     return lambda: [make() for _ in range(size)]
+
+
+def _zeros(size: int, name: str) -> np.ndarray[Any, Any]:
+    import numpy as np
+
+    return np.zeros(size, name)

@@ -6,11 +6,9 @@ import struct
 from collections.abc import Callable
 from typing import Any, ClassVar, TypeVar
 
-import numpy as np
-
 from fastvla_core.errors import MessageError
 from fastvla_ros.embedded.wire import cdr
-from fastvla_ros.embedded.wire.coerce import field_coercion, field_default
+from fastvla_ros.embedded.wire.coerce import field_coercion, field_default, is_ndarray
 from fastvla_ros.embedded.wire.fields import FieldType, Kind
 from fastvla_ros.embedded.wire.typestore import MessageType, TypeStore
 
@@ -69,7 +67,9 @@ def _rebuild(cls: type[_M], data: bytes) -> _M:
 
 
 def _same(left: Any, right: Any) -> bool:
-    if isinstance(left, np.ndarray) or isinstance(right, np.ndarray):
+    if is_ndarray(left) or is_ndarray(right):
+        import numpy as np
+
         return bool(np.array_equal(left, right))
     return left == right
 
@@ -228,10 +228,8 @@ def deserialize(data: bytes | memoryview, cls: type[_M], *, skip: int = 0) -> _M
     Raises:
         MessageError: the bytes are not this type in little-endian CDR.
     """
-    if len(data) < 4 or data[0] != 0 or data[1] != 1:
-        raise MessageError(f"{cls._definition.name}: not plain little-endian CDR")
     try:
-        message, _ = cls._read(memoryview(data)[4:].toreadonly(), skip)  # type: ignore[attr-defined]
+        message, _ = cls._read(cdr.body(data), skip)  # type: ignore[attr-defined]
     except (struct.error, UnicodeDecodeError, MessageError) as error:
         raise MessageError(f"cannot read {cls._definition.name}: {error}") from error
     return message

@@ -12,7 +12,6 @@ import weakref
 from dataclasses import dataclass
 from functools import cache
 
-import numpy as np
 from cyclonedds.core import Entity
 from cyclonedds.internal import DDS, dds_c_t
 
@@ -78,8 +77,9 @@ def write(entity: Entity, buffer: bytearray) -> None:
         RosError: the writer is gone, or the bytes are not of its type.
     """
     buffer += bytes(-len(buffer) % 4)
-    raw = np.frombuffer(buffer, np.uint8)
-    sample = Container(raw.ctypes.data, raw.size)
+    # The first byte keeps the buffer's memory where it is during the call.
+    first = ct.c_char.from_buffer(buffer)
+    sample = Container(ct.addressof(first), len(buffer))
     check(library().dds_write(entity._ref, ct.byref(sample)), f"write to {entity!r}")
 
 

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from rosbags.interfaces import Nodetype
 from rosbags.typesys import Stores, get_typestore
 
+from fastvla_ros.embedded.wire.fields import PLACEHOLDER
 from fastvla_ros.embedded.wire.messages import deserialize, serialize
 from fastvla_ros.embedded.wire.runtime import wire_runtime
-from fastvla_ros.embedded.wire.fields import PLACEHOLDER
 
 ORACLE = get_typestore(Stores.ROS2_JAZZY)
 FACTORY = wire_runtime().factory

@@ -16,6 +16,7 @@ from geometry_msgs.msg import PoseWithCovariance, Quaternion
 from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import Image, JointState
 from std_srvs.srv import Trigger
+from unique_identifier_msgs.msg import UUID
 
 from fastvla_core.errors import MessageError
 from fastvla_msgs.action import ExecuteTask
@@ -91,6 +92,12 @@ def test_fixed_arrays_are_numpy():
     assert pose.covariance[35] == 35.0
     with pytest.raises(MessageError, match="exactly 36"):
         pose.covariance = [0.0]
+    # Of unsigned numbers too, and a number that does not fit is refused.
+    identifier = UUID(uuid=list(range(16)))
+    assert identifier.uuid.dtype == np.uint8
+    for wrong in ([256] * 16, [0.5] * 16, "0123456789abcdef"):
+        with pytest.raises(MessageError, match=r"UUID\.uuid"):
+            identifier.uuid = wrong
 
 
 @pytest.mark.parametrize(
