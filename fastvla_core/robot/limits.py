@@ -12,6 +12,29 @@ from fastvla_core.robot.contract import RobotContract
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MotionLimits:
+    """A contract's limits in the order of its action names, float64 [A] each; rad, m and s.
+
+    Attributes:
+        acceleration: Infinite for the gripper.
+    """
+
+    lower: NDArray[np.float64]
+    upper: NDArray[np.float64]
+    velocity: NDArray[np.float64]
+    acceleration: NDArray[np.float64]
+
+
+def motion_limits(contract: RobotContract) -> MotionLimits:
+    """Collect what the joints and the gripper of a contract may do."""
+    rows = [(j.lower, j.upper, j.max_velocity, j.max_acceleration) for j in contract.joints]
+    if (grip := contract.gripper) is not None:
+        rows.append((grip.lower, grip.upper, grip.max_velocity, np.inf))
+    lower, upper, velocity, acceleration = np.asarray(rows, np.float64).T
+    return MotionLimits(lower=lower, upper=upper, velocity=velocity, acceleration=acceleration)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LimitedCommand:
     """A command within the limits.
 
@@ -34,19 +57,8 @@ class CommandLimiter:
     """
 
     def __init__(self, contract: RobotContract) -> None:
-        joints = list(contract.joints)
         self._names = contract.action_names
-        lower = [j.lower for j in joints]
-        upper = [j.upper for j in joints]
-        velocity = [j.max_velocity for j in joints]
-        acceleration = [j.max_acceleration for j in joints]
-        if contract.gripper is not None:
-            lower.append(contract.gripper.lower)
-            upper.append(contract.gripper.upper)
-            velocity.append(contract.gripper.max_velocity)
-            acceleration.append(np.inf)
-        self._lower, self._upper = np.asarray(lower), np.asarray(upper)
-        self._velocity, self._acceleration = np.asarray(velocity), np.asarray(acceleration)
+        self._limits = motion_limits(contract)
         self._position: NDArray[np.float64] | None = None
         self._last_velocity = np.zeros(len(self._names))
 
@@ -71,11 +83,12 @@ class CommandLimiter:
             raise CommandError(f"command for {', '.join(bad)} is not finite; it was dropped")
         if self._position is None:
             raise CommandError("no measured position yet; call reset first")
-        wanted = np.clip(target, self._lower, self._upper)
-        velocity = np.clip((wanted - self._position) / dt_s, -self._velocity, self._velocity)
-        change = self._acceleration * dt_s
+        limits = self._limits
+        wanted = np.clip(target, limits.lower, limits.upper)
+        velocity = np.clip((wanted - self._position) / dt_s, -limits.velocity, limits.velocity)
+        change = limits.acceleration * dt_s
         velocity = np.clip(velocity, self._last_velocity - change, self._last_velocity + change)
-        position = np.clip(self._position + velocity * dt_s, self._lower, self._upper)
+        position = np.clip(self._position + velocity * dt_s, limits.lower, limits.upper)
         changed = np.abs(position - target) > 1e-9
         self._last_velocity = (position - self._position) / dt_s
         self._position = position

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias, cast
 
 from fastvla_core.errors import PolicyError
-from fastvla_core.types import ActionChunk, Observation
+from fastvla_core.types import ActionChunk, ChunkPrefix, Conditioning, Observation
 
 
 class InferencePolicy(Protocol):
@@ -20,6 +21,21 @@ class InferencePolicy(Protocol):
 
     def reset(self, seed: int = 0) -> None:
         """Forget the previous goal; `seed` fixes the sampling."""
+        ...
+
+
+class ContinuingPolicy(InferencePolicy, Protocol):
+    """A policy that can be told what is planned already."""
+
+    @property
+    def conditionings(self) -> Collection[Conditioning]:
+        """In which ways."""
+        ...
+
+    def infer(
+        self, observation: Observation, /, *, prefix: ChunkPrefix | None = None
+    ) -> ActionChunk:
+        """The targets for the next steps, in agreement with `prefix`."""
         ...
 
 
@@ -39,6 +55,9 @@ class Inference:
         return (self.finished_ns - self.started_ns) * 1e-9
 
 
+_Request: TypeAlias = tuple[Observation, ChunkPrefix | None]
+
+
 class InferenceWorker:
     """A thread that runs the policy on one observation at a time.
 
@@ -49,8 +68,8 @@ class InferenceWorker:
     def __init__(self, policy: InferencePolicy, *, name: str = "inference") -> None:
         self._policy = policy
         self._condition = threading.Condition()
-        self._waiting: Observation | None = None
-        self._running: Observation | None = None
+        self._waiting: _Request | None = None
+        self._running: _Request | None = None
         self._done: Inference | None = None
         self._discard = False
         self._seed: int | None = None
@@ -64,12 +83,21 @@ class InferenceWorker:
         with self._condition:
             return self._waiting is not None or self._running is not None
 
-    def submit(self, observation: Observation) -> bool:
-        """Start one inference; False, and nothing happens, while another is under way."""
+    @property
+    def conditionings(self) -> Collection[Conditioning]:
+        """The ways in which the policy can be told what is planned; empty when in none."""
+        return getattr(self._policy, "conditionings", ())
+
+    def submit(self, observation: Observation, *, prefix: ChunkPrefix | None = None) -> bool:
+        """Start one inference; False, and nothing happens, while another is under way.
+
+        Args:
+            prefix: What the chunk has to agree with, for a policy with such `conditionings`.
+        """
         with self._condition:
             if self._closing or self._waiting is not None or self._running is not None:
                 return False
-            self._waiting, self._done = observation, None
+            self._waiting, self._done = (observation, prefix), None
             self._condition.notify()
             return True
 
@@ -109,21 +137,25 @@ class InferenceWorker:
                     return
                 self._running, self._waiting = self._waiting, None
                 seed, self._seed = self._seed, None
-                observation = self._running
-            result = self._infer(observation, seed)
+                request = self._running
+            result = self._infer(request, seed)
             with self._condition:
                 self._running = None
                 if not self._discard:
                     self._done = result
                 self._discard = False
 
-    def _infer(self, observation: Observation, seed: int | None) -> Inference:
+    def _infer(self, request: _Request, seed: int | None) -> Inference:
+        observation, prefix = request
         started_ns = time.monotonic_ns()
         chunk = error = None
         try:
             if seed is not None:
                 self._policy.reset(seed)
-            chunk = self._policy.infer(observation)
+            if prefix is None:
+                chunk = self._policy.infer(observation)
+            else:
+                chunk = cast("ContinuingPolicy", self._policy).infer(observation, prefix=prefix)
             if chunk.stamp_ns != observation.stamp_ns:
                 raise PolicyError(
                     f"action chunk {chunk.chunk_id} is stamped {chunk.stamp_ns}, its observation "

@@ -10,6 +10,7 @@ from fastvla_core.robot.align import StaleStreamError
 from fastvla_core.robot.contract import RobotContract
 from fastvla_core.runtime.chunking import ChunkExecutor
 from fastvla_core.runtime.engine import InferenceWorker
+from fastvla_core.runtime.merging import choose_merge
 from fastvla_core.types import ActionChunk, JointTrajectoryCommand
 from fastvla_ros.bridge.streams import StreamBridge
 from fastvla_ros.nodes.goal_motion import GoalMotion
@@ -56,7 +57,12 @@ class GoalSession:
     ) -> None:
         self.task, self.options, self.started = task, options, now
         self._bridge, self._worker = bridge, worker
-        self._executor = ChunkExecutor(contract, speed_scale=options.speed_scale)
+        self._executor = ChunkExecutor(
+            contract,
+            merge=choose_merge(options.chunk_merge, conditionings=worker.conditionings),
+            execute_steps=options.execute_steps,
+            speed_scale=options.speed_scale,
+        )
         self._motion = GoalMotion(contract, buffers=bridge.buffers)
         path = deque[PathLatency](maxlen=1) if path is None else path
         self._record = GoalRecord(now=now, period_ns=self._motion.period_ns, path=path)
@@ -67,7 +73,6 @@ class GoalSession:
         self._blocked: StaleStreamError | None = None
         self._blocked_since_ns: int | None = None
         self._jumps, self._last_ros_ns = bridge.buffers.clock_jumps, now.ros_ns
-        self._due_ns: int | None = None
         self._submitted_ns: int | None = None
         self._waiting_ns: int | None = None
         self._missing_ns: int | None = None
@@ -155,7 +160,6 @@ class GoalSession:
         if jumps != self._jumps or now.ros_ns < self._last_ros_ns - _CLOCK_JUMP_NS:
             self._bridge.start_fresh()
             self._hold()
-            self._due_ns = None
         self._jumps, self._last_ros_ns = jumps, now.ros_ns
 
     def _look(self, now: Instant) -> None:
@@ -190,10 +194,12 @@ class GoalSession:
             self._waiting_ns = self._waiting_ns or now.steady_ns
             return
         self._waiting_ns = None
-        if self._due_ns is not None and not self._bridge.reached(self._due_ns):
+        due_ns = self._executor.due_ns
+        if due_ns is not None and not self._bridge.reached(due_ns):
             return
         observation = self._bridge.observe(self.task)
-        if self._worker.submit(observation):
+        prefix = self._executor.prefix(observation.stamp_ns)
+        if self._worker.submit(observation, prefix=prefix):
             self._record.observation = observation
             self._submitted_ns = now.steady_ns
             if self._state is GoalState.WAITING_SENSORS:
@@ -247,12 +253,10 @@ class GoalSession:
 
     def _play(self, chunk: ActionChunk, now: Instant) -> None:
         if self._state is not GoalState.EXECUTING:
-            self._executor.reset(self._motion.rest(), now_ns=now.ros_ns)
-        self._executor.submit(chunk)
+            # Nothing moved since before the observation, so no row of the chunk has been missed.
+            self._executor.reset(self._motion.rest(), now_ns=chunk.stamp_ns)
+        self._executor.submit(chunk, now_ns=now.ros_ns)
         self._state, self._hold_due = GoalState.EXECUTING, False
-        steps = min(self.options.execute_steps, len(chunk.positions))
-        step_ns = chunk.dt_s / self.options.speed_scale * 1e9
-        self._due_ns = chunk.stamp_ns + round(steps * step_ns)
 
     # -- commanding and ending -------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
 
+from fastvla_core.runtime.merging import MergeChoice
 from fastvla_core.types import ActionChunk, JointTrajectoryCommand
 
 
@@ -80,7 +81,8 @@ class GoalOptions:
         timeout_s: Deadline of the goal.
         sensor_timeout_s: How long to wait for a stream at the start, and to hold for one later.
         inference_timeout_s: How long one inference may take.
-        execute_steps: Action steps that are executed before the next inference.
+        execute_steps: Action steps from one observation to the next, when inference keeps up.
+        chunk_merge: How chunks follow each other; see `merging`.
         speed_scale: In (0, 1].
         dry_run: Infer and preview, send no command.
     """
@@ -89,6 +91,7 @@ class GoalOptions:
     sensor_timeout_s: float = 2.0
     inference_timeout_s: float = 10.0
     execute_steps: int = 2
+    chunk_merge: MergeChoice = "auto"
     speed_scale: float = 1.0
     dry_run: bool = False
 

@@ -25,6 +25,7 @@ def to_options(goal: Any, *, parameters: ServerParameters) -> GoalOptions:
         sensor_timeout_s=parameters.sensor_timeout_s,
         inference_timeout_s=parameters.inference_timeout_s,
         execute_steps=parameters.execute_steps,
+        chunk_merge=parameters.chunk_merge,
         speed_scale=goal.speed_scale or 1.0,
         dry_run=goal.dry_run,
     )

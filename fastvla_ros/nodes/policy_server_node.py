@@ -17,6 +17,7 @@ from fastvla_core.robot.align import StaleStreamError
 from fastvla_core.robot.contract import RobotContract
 from fastvla_core.robot.contract_file import load_contract
 from fastvla_core.runtime.engine import InferenceWorker
+from fastvla_core.runtime.merging import choose_merge
 from fastvla_msgs.srv import LoadCheckpoint
 from fastvla_ros.bridge.streams import StreamBridge
 from fastvla_ros.nodes.goal_types import PathLatency
@@ -189,6 +190,7 @@ class PolicyServerNode(LifecycleNode):
         policy = load_policy(parameters, contract=contract)
         worker = InferenceWorker(policy)
         try:
+            choose_merge(parameters.chunk_merge, conditionings=worker.conditionings)
             latency_s = warm_up(worker, contract=contract)
         except BaseException:
             worker.close()

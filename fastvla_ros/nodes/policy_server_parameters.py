@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 from fastvla_core.errors import RosError
+from fastvla_core.runtime.merging import MERGE_CHOICES, MergeChoice
 
 OnBusy = Literal["reject", "preempt"]
 
@@ -15,6 +16,7 @@ _CHOICES = {
     "quantization": ("none", "nf4", "int8"),
     "device": ("auto", "cpu", "cuda"),
     "on_busy": ("reject", "preempt"),
+    "chunk_merge": MERGE_CHOICES,
 }
 _DECLARED: tuple[tuple[str, Any, str], ...] = (
     ("contract", "tabletop", "robot contract: a shipped name or a YAML file"),
@@ -29,7 +31,8 @@ _DECLARED: tuple[tuple[str, Any, str], ...] = (
     ("sensor_timeout_s", 2.0, "how long to wait or hold for a silent or frozen stream [s]"),
     ("inference_timeout_s", 10.0, "how long one inference may take [s]"),
     ("load_timeout_s", 50.0, "how long loading and warming up a policy may take, at most 50 [s]"),
-    ("execute_steps", 2, "action steps that are executed before the next inference"),
+    ("execute_steps", 2, "action steps from one observation to the next, if inference keeps up"),
+    ("chunk_merge", "auto", "how chunks follow: auto, switch, ensemble, rtc or rtc_trained"),
     ("seed", 0, "fixes the sampling of each goal"),
 )
 _POSITIVE = (
@@ -56,6 +59,7 @@ class ServerParameters:
     inference_timeout_s: float
     load_timeout_s: float
     execute_steps: int
+    chunk_merge: MergeChoice
     seed: int
 
 

@@ -316,7 +316,8 @@ def test_more_steps_than_a_chunk_has_are_its_steps(make_rig):
     rig.tick(60)
     stamps = [o.stamp_ns for o in rig.policy.observations]
     assert len(stamps) >= 2
-    assert round((stamps[1] - stamps[0]) / MS) in (800, 833)
+    # One step before the last is reached, so that the robot need not stop.
+    assert round((stamps[1] - stamps[0]) / MS) in (700, 733)
 
 
 def test_a_dry_run_previews_and_sends_nothing(make_rig):
