@@ -82,7 +82,7 @@ class Context:
                 domain_id=environment_domain_id() if domain_id is None else domain_id,
                 on_error=weak_method(self._fail),
             )
-            self._graph = Graph(self._participant, runtime.factory)
+            self._graph = Graph(self._participant)
             self._ok = True
 
     def ok(self) -> bool:

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 from cyclonedds.builtin import (
     BuiltinDataReader,
     BuiltinTopicDcpsParticipant,
@@ -20,11 +19,9 @@ from cyclonedds.qos import Policy, Qos
 from fastvla_ros.embedded.wire import rawio
 from fastvla_ros.embedded.wire.dds_qos import RELIABLE, endpoint_qos, user_data_items
 from fastvla_ros.embedded.wire.deadlines import deadline, remaining
-from fastvla_ros.embedded.wire.messages import MessageFactory, deserialize, serialize
+from fastvla_ros.embedded.wire.discovery_info import TOPIC, TYPE, GraphNode, read_info, write_info
 from fastvla_ros.embedded.wire.participant import Participant
 
-INFO_TOPIC = "ros_discovery_info"
-INFO_TYPE = "rmw_dds_common/msg/ParticipantEntitiesInfo"
 BATCH = 64
 
 
@@ -54,23 +51,11 @@ class LocalNode:
     writers: set[bytes] = field(default_factory=set)
 
 
-@dataclass(frozen=True, slots=True)
-class GraphNode:
-    """A node as announced, with the GUIDs of its participant and of its endpoints."""
-
-    participant: bytes
-    namespace: str
-    name: str
-    readers: frozenset[bytes]
-    writers: frozenset[bytes]
-
-
 class Graph:
     """Announces our nodes and remembers everybody's; `changed` is notified of every change."""
 
-    def __init__(self, participant: Participant, factory: MessageFactory) -> None:
+    def __init__(self, participant: Participant) -> None:
         self._participant = participant
-        self._factory = factory
         self.changed = threading.Condition(threading.RLock())
         # A write may block; the wait thread must still be able to take `changed`.
         self._announcing = threading.Lock()
@@ -100,27 +85,14 @@ class Graph:
         """Tell the graph about our nodes and their endpoints."""
         with self._announcing:
             with self.changed:
-                nodes = [self._entities(node) for node in self._local]
+                nodes = self._ours()
                 self.changed.notify_all()
-            info = self._message("ParticipantEntitiesInfo")(
-                gid=self._gid(self._participant.guid), node_entities_info_seq=nodes
-            )
-            rawio.write(self._info_writer, serialize(info))
+            rawio.write(self._info_writer, write_info(self._participant.guid, nodes))
 
     def nodes(self) -> list[GraphNode]:
         """Every node on the graph, ours included."""
         with self.changed:
-            ours = [
-                GraphNode(
-                    self._participant.guid,
-                    n.namespace,
-                    n.name,
-                    frozenset(n.readers),
-                    frozenset(n.writers),
-                )
-                for n in self._local
-            ]
-            return ours + [node for nodes in self._remote.values() for node in nodes]
+            return self._ours() + [node for nodes in self._remote.values() for node in nodes]
 
     def enclave(self, participant: bytes) -> str:
         """The enclave of a participant, "" while it is not known."""
@@ -162,22 +134,15 @@ class Graph:
                 self.changed.wait(left_s)
         return True
 
-    def _message(self, name: str) -> type[Any]:
-        return self._factory.message(f"rmw_dds_common/msg/{name}")
-
-    def _gid(self, guid: bytes) -> Any:
-        return self._message("Gid")(data=np.frombuffer(guid, np.uint8))
-
-    def _entities(self, node: LocalNode) -> Any:
-        return self._message("NodeEntitiesInfo")(
-            node_namespace=node.namespace,
-            node_name=node.name,
-            reader_gid_seq=[self._gid(guid) for guid in sorted(node.readers)],
-            writer_gid_seq=[self._gid(guid) for guid in sorted(node.writers)],
-        )
+    def _ours(self) -> list[GraphNode]:
+        guid = self._participant.guid
+        return [
+            GraphNode(guid, n.namespace, n.name, frozenset(n.readers), frozenset(n.writers))
+            for n in self._local
+        ]
 
     def _open_info_topic(self) -> None:
-        user_data = self._participant.type_user_data(INFO_TYPE)
+        user_data = self._participant.type_user_data(TYPE)
         writer_qos = endpoint_qos(
             RELIABLE, history=Policy.History.KeepLast(1), transient=True, user_data=user_data
         )
@@ -188,20 +153,17 @@ class Graph:
             transient=True,
             user_data=user_data,
         )
-        self._info_writer = self._participant.topic_writer(INFO_TOPIC, INFO_TYPE, writer_qos)
-        self._info_reader = self._participant.topic_reader(INFO_TOPIC, INFO_TYPE, reader_qos)
+        self._info_writer = self._participant.topic_writer(TOPIC, TYPE, writer_qos)
+        self._info_reader = self._participant.topic_reader(TOPIC, TYPE, reader_qos)
         self._participant.waitset.attach(self._info_reader, DDSStatus.DataAvailable, self._on_info)
 
     def _on_info(self, _status: int) -> None:
-        cls = self._factory.message(INFO_TYPE)
         while samples := rawio.take(self._info_reader):
-            infos: list[Any] = [deserialize(sample.data, cls) for sample in samples]
+            infos = [read_info(sample.data) for sample in samples]
             twins: list[LocalNode] = []
             with self.changed:
-                for info in infos:
-                    participant = bytes(info.gid.data)
+                for participant, nodes in infos:
                     before = {(n.namespace, n.name) for n in self._remote.get(participant, [])}
-                    nodes = [_graph_node(participant, e) for e in info.node_entities_info_seq]
                     self._remote[participant] = nodes
                     new = {(n.namespace, n.name) for n in nodes} - before
                     twins += [n for n in self._local if (n.namespace, n.name) in new]
@@ -249,14 +211,4 @@ def _endpoint(sample: Any) -> Endpoint:
         sample.topic_name,
         sample.type_name,
         sample.qos,
-    )
-
-
-def _graph_node(participant: bytes, entities: Any) -> GraphNode:
-    return GraphNode(
-        participant,
-        entities.node_namespace,
-        entities.node_name,
-        frozenset(bytes(gid.data) for gid in entities.reader_gid_seq),
-        frozenset(bytes(gid.data) for gid in entities.writer_gid_seq),
     )
