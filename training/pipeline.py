@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import sys
 from collections.abc import Collection, Mapping, Sequence
@@ -59,6 +58,8 @@ def run_recipe(
 ) -> RunResult:
     """Do everything a recipe says; called again it goes on where it was stopped.
 
+    The policy is `out/policy`; with corrections, what came before them is in `out/first`.
+
     Args:
         bags: Bags or folders of bags; without any, the recipe's demonstrations are recorded.
         outcomes: Which recordings are learnt from; None for all of them.
@@ -84,6 +85,7 @@ def run_recipe(
         outcomes=outcomes,
         instruction=instruction,
     )
+    first = out if recipe.corrections is None else out / "first"
     if not bags:
         shown = recipe.demonstrations
         if not shown.episodes:
@@ -91,26 +93,19 @@ def run_recipe(
                 f"recipe '{recipe.name}' records no demonstrations and no bag was given",
                 mend="name bags, or a folder of bags: fastvla train BAGS --out DIR",
             )
-        bags = [record(out / "bags", episodes=shown.episodes, seed=shown.seed, driver=None)]
-    cache = read(bags, out / "cache")
+        bags = [record(first / "bags", episodes=shown.episodes, seed=shown.seed, driver=None)]
+    cache = read(bags, first / "cache")
     policy = start
     if not isinstance(policy, FastVLA):
         policy = _new_policy(start, contract=contract, cache=cache, training=recipe.training)
-    result = _train(policy, cache, config=recipe.training, out=out)
-    if recipe.corrections is None:
+    result = _train(policy, cache, config=recipe.training, out=first)
+    if (again := recipe.corrections) is None:
         return result
-    again, second = recipe.corrections, out / "corrections"
     driver = Driver(policy=result.policy, camera_dropout=again.camera_dropout)
-    corrected = record(second / "bags", episodes=again.episodes, seed=again.seed, driver=driver)
-    cache = read([*bags, corrected], second / "cache")
-    config = dataclasses.replace(
-        recipe.training,
-        steps=again.steps,
-        learning_rate=again.learning_rate,
-        camera_dropout=again.camera_dropout,
-    )
+    corrected = record(out / "bags", episodes=again.episodes, seed=again.seed, driver=driver)
+    cache = read([*bags, corrected], out / "cache")
     policy = FastVLA.from_pretrained(result.policy, contract=contract)
-    return _train(policy, cache, config=config, out=second)
+    return _train(policy, cache, config=again.training(recipe.training), out=out)
 
 
 def _record(

@@ -59,6 +59,15 @@ class Corrections:
     learning_rate: float = 3e-4
     camera_dropout: CameraDropout = 0.1
 
+    def training(self, first: TrainConfig) -> TrainConfig:
+        """The second round's training: as the first one's where nothing else is said."""
+        return dataclasses.replace(
+            first,
+            steps=self.steps,
+            learning_rate=self.learning_rate,
+            camera_dropout=self.camera_dropout,
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainConfig:

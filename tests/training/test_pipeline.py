@@ -14,8 +14,9 @@ from fastvla_core.robot.contract_file import load_contract
 from fastvla_core.sim.instructions import TRAINING_TEMPLATES
 from training import pipeline
 from training.bags.writer import EpisodeWriter
+from training.cache import open_cache
 from training.pipeline import run_recipe
-from training.recipe import Recipe, load_recipe
+from training.recipe import Corrections, Demonstrations, Recipe, load_recipe
 
 CONTRACT = load_contract("tabletop")
 
@@ -110,3 +111,28 @@ def test_sentences_drawn_anew_are_in_the_vocabulary_of_a_new_policy(bags, tmp_pa
         for template in templates:
             text = template.format(target="red", reference="red")
             assert int(processor.encode([text])["token_mask"].sum()) == len(text.split())
+
+
+def test_a_recipe_with_corrections_leaves_its_last_policy_and_goes_on_where_it_stopped(tmp_path):
+    run = small_run(
+        "nano",
+        demonstrations=Demonstrations(seed=3, episodes={"reach": 1}),
+        corrections=Corrections(seed=50, episodes={"reach": 1}, steps=3, camera_dropout=0.5),
+    )
+    out = tmp_path / "out"
+    result = run_recipe(run, bags=[], out=out, workers=1)
+    assert result.policy == out / "policy"
+    assert result.steps == 3
+    recorded = {p.parent.name for p in out.rglob("*.mcap")}
+    assert recorded == {"reach_00000"}
+    assert len(list(out.rglob("*.mcap"))) == 2
+    # All recordings are learnt from, not the corrections alone.
+    assert (
+        open_cache(out / "cache").manifest.frames
+        > open_cache(out / "first" / "cache").manifest.frames
+    )
+    made = {p: p.stat().st_mtime_ns for p in out.rglob("*.mcap")}
+    again = run_recipe(run, bags=[], out=out, workers=1)
+    weights = [(p / "model.safetensors").read_bytes() for p in (result.policy, again.policy)]
+    assert weights[0] == weights[1]
+    assert {p: p.stat().st_mtime_ns for p in out.rglob("*.mcap")} == made
