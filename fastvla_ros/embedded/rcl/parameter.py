@@ -6,7 +6,6 @@ from array import array
 from enum import Enum
 from typing import Any
 
-import yaml
 from rcl_interfaces.msg import Parameter as ParameterMsg
 from rcl_interfaces.msg import ParameterType, ParameterValue
 
@@ -152,6 +151,9 @@ def parameter_value_to_python(parameter_value: ParameterValue) -> Any:
 
 def get_parameter_value(string_value: str) -> ParameterValue:
     """The ParameterValue of a text, read as YAML."""
+    # Late: programs without parameters on their command line start without it.
+    import yaml
+
     value = yaml.safe_load(string_value)
     try:
         return Parameter("", value=value).get_parameter_value()

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from fastvla_ros.embedded.rcl._rclpy_pybind11 import RCLInvalidROSArgsError
-from fastvla_ros.embedded.rcl.parameter_yaml import parse_document, parse_value
 
 ANY_NODE = "/**"
 
@@ -28,6 +27,9 @@ def parse_parameter(text: str) -> ParameterRule:
     Raises:
         RCLInvalidROSArgsError: it is not of that form.
     """
+    # Late: programs without parameters on their command line start without YAML.
+    from fastvla_ros.embedded.rcl.parameter_yaml import parse_value
+
     name, mark, value = text.partition(":=")
     if not mark or not name:
         raise RCLInvalidROSArgsError(f"parameter '{text}' is not NAME:=VALUE")
@@ -47,6 +49,8 @@ def read_parameter_file(path: Path) -> list[ParameterRule]:
     Raises:
         RCLInvalidROSArgsError: the file is missing or is not a parameter file.
     """
+    from fastvla_ros.embedded.rcl.parameter_yaml import parse_document
+
     try:
         content = parse_document(path.read_text(encoding="utf-8"))
     except OSError as error:
