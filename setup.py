@@ -21,7 +21,14 @@ BAGS = ["rosbags>=0.11.9,<0.12", "mcap>=1.6", "zstandard>=0.22", "lz4>=4.3"]
 TRAIN = ["tqdm>=4.66", "matplotlib>=3.8", "av>=13"]
 # The embedded ROS runtime stands in for rclpy; its wire layer has wheels for x86-64 Linux only.
 EMBEDDED_ROS = ["cyclonedds==11.0.1; sys_platform == 'linux' and platform_machine == 'x86_64'"]
+# A policy on another machine (docs/remote.md); the example for task planners (docs/planners.md).
+REMOTE = ["grpcio>=1.66", "protobuf>=5"]
+PLANNER = ["py_trees>=2.2"]
 TEST = [
+    *REMOTE,
+    *PLANNER,
+    "grpcio-tools>=1.66",
+    "cryptography>=42",
     "pytest>=8",
     "pytest-timeout>=2.3",
     "hypothesis>=6.100",
@@ -58,7 +65,7 @@ setup(
     # a `launch` package over ROS 2's own.
     packages=find_packages(include=["fastvla_core*", "fastvla_ros*", "training*"]),
     package_data={
-        "": ["*.md", "*.xml", "*.yaml", "*.json"],
+        "": ["*.md", "*.xml", "*.yaml", "*.json", "*.proto", "*.binpb"],
         "fastvla_ros.embedded": ["interfaces/*/*/*"],
     },
     data_files=[
@@ -73,13 +80,14 @@ setup(
         *files_below("fastvla_msgs/srv"),
     ],
     install_requires=[*CORE, *SIM, *BAGS, *TRAIN, *EMBEDDED_ROS],
-    extras_require={"test": TEST},
+    extras_require={"remote": REMOTE, "planner": PLANNER, "test": TEST},
     zip_safe=True,
     entry_points={
         "console_scripts": [
             "fastvla = fastvla_core.cli:main",
             "policy_server = fastvla_ros.nodes.policy_server:main",
             "command_guard = fastvla_ros.nodes.command_guard:main",
+            "black_box = fastvla_ros.nodes.black_box:main",
             "sim_robot = fastvla_ros.nodes.sim_robot:main",
             "task_cli = fastvla_ros.nodes.task_cli:main",
         ]

@@ -21,6 +21,7 @@ class NodeSpec:
         parameters: Values that differ from the node's defaults.
         remappings: Pairs (from, to).
         own_process: It must outlive the others, so it never shares a process with them.
+        optional: The others go on when it ends.
     """
 
     name: str
@@ -30,6 +31,7 @@ class NodeSpec:
     parameters: Mapping[str, ParameterValue] = field(default_factory=dict)
     remappings: tuple[tuple[str, str], ...] = ()
     own_process: bool = False
+    optional: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +49,7 @@ class BringupOptions:
     device: str = "auto"
     sim: bool = True
     seed: int = 0
+    black_box: bool = True
 
 
 ARGUMENTS: Mapping[str, str] = {
@@ -61,6 +64,7 @@ ARGUMENTS: Mapping[str, str] = {
     "device": "auto, cpu or cuda",
     "sim": "start the simulated robot; false on a real one",
     "seed": "scene of the simulated robot",
+    "black_box": "keep a bag of the last 30 s before each abnormal end of a goal",
 }
 """Launch arguments and their help, the fields of `BringupOptions`."""
 
@@ -99,7 +103,20 @@ def describe(options: BringupOptions) -> tuple[NodeSpec, ...]:
             "autostart": options.autostart,
         },
     )
-    return (guard, robot, server) if options.sim else (guard, server)
+    nodes = (guard, robot, server) if options.sim else (guard, server)
+    return (*nodes, _black_box(common)) if options.black_box else nodes
+
+
+def _black_box(parameters: Mapping[str, ParameterValue]) -> NodeSpec:
+    return NodeSpec(
+        name="black_box",
+        executable="black_box",
+        module="fastvla_ros.nodes.black_box_node",
+        class_name="BlackBoxNode",
+        parameters=parameters,
+        own_process=True,
+        optional=True,
+    )
 
 
 def ros_arguments(

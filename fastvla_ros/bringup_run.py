@@ -22,7 +22,8 @@ from fastvla_ros.bringup_description import (
 )
 from fastvla_ros.bringup_spin import SharedProcess
 
-_STOP_TIMEOUT_S = 5.0
+# The black box may still have half a gigabyte to write.
+_STOP_TIMEOUT_S = 10.0
 _WATCH_PERIOD_S = 0.2
 
 
@@ -30,7 +31,8 @@ class NodeProcess:
     """A node in a process of its own; a context manager that stops it."""
 
     def __init__(self, spec: NodeSpec, *, options: BringupOptions) -> None:
-        self.name = spec.name
+        self.name, self._optional = spec.name, spec.optional
+        self._told = False
         command = [sys.executable, "-m", "fastvla_ros.bringup_child", str(os.getpid())]
         command += [spec.executable, *_arguments(spec, options)]
         # A group of its own: Ctrl-C reaches this process alone, which then stops the guard last.
@@ -48,18 +50,23 @@ class NodeProcess:
         return self._process.pid
 
     def check(self) -> None:
-        """See that the process lives.
+        """See that the process lives; the end of one that is optional is told once.
 
         Raises:
             RosError: it has ended.
         """
         status = self._process.poll()
-        if status is not None:
-            how = f"signal {-status}" if status < 0 else f"exit status {status}"
+        if status is None or self._told:
+            return
+        how = f"signal {-status}" if status < 0 else f"exit status {status}"
+        ended = f"node '{self.name}' ended unexpectedly ({how})"
+        if not self._optional:
             raise RosError(
-                f"node '{self.name}' ended unexpectedly ({how}); everything was stopped",
+                f"{ended}; everything was stopped",
                 mend="its last messages above say why; nothing is restarted by itself",
             )
+        print(f"warning: {ended}; the others go on without it", file=sys.stderr)
+        self._told = True
 
     def stop(self) -> None:
         """Interrupt the process, and kill it when it does not end."""

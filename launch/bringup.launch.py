@@ -15,7 +15,7 @@ from launch import LaunchContext, LaunchDescription
 
 
 def start_nodes(context: LaunchContext) -> list[Node]:
-    """One process per node; when one of them ends, everything ends."""
+    """One process per node; when one of them ends that is not optional, everything ends."""
     options = read_options(context)
     check_options(options)
     return [
@@ -29,10 +29,14 @@ def start_nodes(context: LaunchContext) -> list[Node]:
             remappings=list(spec.remappings),
             ros_arguments=["--log-level", options.log_level],
             output="screen",
-            on_exit=[EmitEvent(event=Shutdown(reason=f"{spec.name} ended"))],
+            on_exit=[] if spec.optional else [_stop_everything(spec.name)],
         )
         for spec in describe(options)
     ]
+
+
+def _stop_everything(name: str) -> EmitEvent:
+    return EmitEvent(event=Shutdown(reason=f"{name} ended"))
 
 
 def read_options(context: LaunchContext) -> BringupOptions:

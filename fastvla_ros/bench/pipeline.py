@@ -35,7 +35,9 @@ def measure(*, seconds: float = 60.0, contract: str = "tabletop") -> dict[str, A
     Raises:
         FastVLAError: the graph does not come up.
     """
-    options = BringupOptions(contract=contract, checkpoint="fixed chunks", log_level="error")
+    options = BringupOptions(
+        contract=contract, checkpoint="fixed chunks", log_level="error", black_box=False
+    )
     specs = [without_model(spec) for spec in describe(options)]
     with reserve_domain() as domain:
         keep_to_this_machine(domain)

@@ -64,6 +64,7 @@ def run(args: argparse.Namespace) -> int:
             seed=args.seed,
             # On a busy machine simulated time goes slower, and the robot does the same.
             use_sim_time=True,
+            black_box=False,
             # That the guard holds between two goals is no news here.
             log_level="error",
         ),

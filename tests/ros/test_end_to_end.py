@@ -44,7 +44,9 @@ def expert(monkeypatch):
 @pytest.fixture
 def graph(own_domain, expert):
     # Simulated time: a busy machine may be slow, but it does not fail these tests.
-    options = BringupOptions(checkpoint="expert", seed=4, use_sim_time=True, log_level="warn")
+    options = BringupOptions(
+        checkpoint="expert", seed=4, use_sim_time=True, log_level="warn", black_box=False
+    )
     with running(options) as bringup:
         yield bringup
 

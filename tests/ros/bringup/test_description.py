@@ -13,14 +13,18 @@ from fastvla_ros.runtime import ensure_ros
 ROOT = Path(__file__).parents[3]
 
 
-def test_the_guard_alone_has_a_process_of_its_own():
-    own = [spec.name for spec in describe(BringupOptions()) if spec.own_process]
-    assert own == ["command_guard"]
+def test_what_must_outlive_the_server_has_a_process_of_its_own():
+    own = {spec.name: spec.optional for spec in describe(BringupOptions()) if spec.own_process}
+    assert own == {"command_guard": False, "black_box": True}
+
+
+def test_the_black_box_can_be_left_out():
+    assert "black_box" not in {spec.name for spec in describe(BringupOptions(black_box=False))}
 
 
 def test_on_a_real_robot_nothing_is_simulated():
     names = {spec.name for spec in describe(BringupOptions(sim=False))}
-    assert names == {"command_guard", "policy_server"}
+    assert names == {"command_guard", "policy_server", "black_box"}
 
 
 def test_every_node_agrees_on_contract_and_clock():
@@ -46,7 +50,8 @@ def test_every_node_is_where_the_description_says_and_declares_its_parameters():
 
 @pytest.mark.parametrize("text", ["1", "true", "nano", "/a b/c", "it's", 'a "b"'])
 def test_texts_stay_texts_on_the_command_line(text):
-    spec = describe(BringupOptions(checkpoint=text))[-1]
+    specs = {spec.name: spec for spec in describe(BringupOptions(checkpoint=text))}
+    spec = specs["policy_server"]
     arguments = ros_arguments(spec, namespace="left/arm", params_file="p.yaml", log_level="warn")
     assert arguments[:5] == ["--ros-args", "-r", "__node:=policy_server", "-r", "__ns:=/left/arm"]
     given = next(a for a in arguments if a.startswith("checkpoint:="))

@@ -39,7 +39,7 @@ def test_the_defaults_are_those_of_the_command_line(launch_file, context):
 def test_without_the_simulator_no_simulator_is_started(launch_file, context):
     context.launch_configurations["sim"] = "False"
     nodes = [node.node_executable for node in launch_file.start_nodes(context)]
-    assert nodes == ["command_guard", "policy_server"]
+    assert nodes == ["command_guard", "policy_server", "black_box"]
 
 
 @pytest.mark.parametrize(

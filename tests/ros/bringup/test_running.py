@@ -22,7 +22,7 @@ def own_domain(monkeypatch):
 
 
 def bring_up(**changes):
-    options = BringupOptions(use_sim_time=True, log_level="error", **changes)
+    options = BringupOptions(use_sim_time=True, log_level="error", black_box=False, **changes)
     return running(options, specs=[without_model(spec) for spec in describe(options)])
 
 
