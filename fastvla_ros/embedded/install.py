@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Sequence
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
 
 from fastvla_core.errors import DependencyError
 
@@ -32,8 +36,11 @@ MODULES = (
     "lifecycle.node",
     "lifecycle.publisher",
     "logging",
+    "logging_service",
     "node",
     "parameter",
+    "parameter_client",
+    "parameter_event_handler",
     "parameter_service",
     "publisher",
     "qos",
@@ -46,8 +53,46 @@ MODULES = (
     "time_source",
     "timer",
     "topic_endpoint_info",
+    "type_hash",
     "utilities",
+    "wait_for_message",
 )
+# Those whose names are in another module here.
+ELSEWHERE = {
+    "expand_topic_name": "names",
+    "impl.logging_severity": "logging",
+    "impl.rcutils_logger": "logging",
+    "topic_or_service_is_hidden": "names",
+    "validate_full_topic_name": "names",
+    "validate_namespace": "names",
+    "validate_node_name": "names",
+    "validate_parameter_name": "names",
+    "validate_topic_name": "names",
+}
+SOURCES = {f"rclpy.{name}": f"{PREFIX}.{name}" for name in (*MODULES, "impl")} | {
+    f"rclpy.{name}": f"{PREFIX}.{source}" for name, source in ELSEWHERE.items()
+}
+
+
+class Aliases(MetaPathFinder, Loader):
+    """Imports `rclpy.node` and the like when they are first named, and never a second time."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if not fullname.startswith("rclpy."):
+            return None
+        if fullname not in SOURCES:
+            # Otherwise Python would find the file below our own package and load it twice.
+            raise ModuleNotFoundError(f"the embedded rclpy has no '{fullname}'", name=fullname)
+        return ModuleSpec(fullname, self)
+
+    def create_module(self, spec: ModuleSpec) -> None:
+        """An empty module, which `exec_module` replaces."""
+
+    def exec_module(self, module: ModuleType) -> None:
+        name = module.__name__
+        sys.modules[name] = importlib.import_module(SOURCES[name])
 
 
 def install() -> None:
@@ -69,7 +114,5 @@ def install() -> None:
         ) from error
     # The modules of rclpy import messages by their ROS names.
     sys.modules.update(interface_modules(factory))
-    modules = {"rclpy": importlib.import_module(PREFIX)}
-    for name in MODULES:
-        modules[f"rclpy.{name}"] = importlib.import_module(f"{PREFIX}.{name}")
-    sys.modules.update(modules)
+    sys.meta_path.insert(0, Aliases())
+    sys.modules["rclpy"] = importlib.import_module(PREFIX)

@@ -12,7 +12,10 @@ from fastvla_ros.embedded.rcl.logging import logging_state
 from fastvla_ros.embedded.rcl.node import Node
 from fastvla_ros.embedded.rcl.signals import SignalHandlerOptions, signal_handlers
 from fastvla_ros.embedded.rcl.task import Future
-from fastvla_ros.embedded.rcl.utilities import get_default_context
+from fastvla_ros.embedded.rcl.utilities import get_default_context as get_default_context
+from fastvla_ros.embedded.rcl.utilities import (
+    get_rmw_implementation_identifier as get_rmw_implementation_identifier,
+)
 from fastvla_ros.embedded.rcl.utilities import ok as ok
 
 __all__ = [

@@ -80,6 +80,7 @@ class Context:
                 runtime.factory.store,
                 domains=runtime.domains,
                 domain_id=environment_domain_id() if domain_id is None else domain_id,
+                enclave=self.arguments.enclave,
                 on_error=weak_method(self._fail),
             )
             self._graph = Graph(self._participant)

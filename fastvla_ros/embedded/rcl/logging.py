@@ -231,8 +231,13 @@ def get_logger_effective_level(name: str) -> LoggingSeverity:
     return logging_state().level(name)
 
 
+def get_logger_level(name: str) -> LoggingSeverity:
+    """The level that was set for this very logger; UNSET when none was."""
+    return logging_state().levels.get(name, LoggingSeverity.UNSET)
+
+
 def set_logger_level(name: str, level: LoggingSeverity | int) -> None:
-    """Set the level of a logger and of its children that have none."""
+    """Set the level of a logger and of its children that have none; ValueError for no level."""
     logging_state().levels[name] = LoggingSeverity(level)
 
 

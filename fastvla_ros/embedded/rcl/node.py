@@ -24,6 +24,7 @@ from fastvla_ros.embedded.rcl.logging import (
     logging_state,
     severity_from_name,
 )
+from fastvla_ros.embedded.rcl.logging_service import LoggingService
 from fastvla_ros.embedded.rcl.node_entities import NS, NodeEntities
 from fastvla_ros.embedded.rcl.node_graph import NodeGraph
 from fastvla_ros.embedded.rcl.node_parameter_api import NodeParameterApi
@@ -62,12 +63,14 @@ class Node(NodeEntities, NodeParameterApi, NodeGraph):
         parameter_overrides: Sequence[Parameter] | None = None,
         allow_undeclared_parameters: bool = False,
         automatically_declare_parameters_from_overrides: bool = False,
+        enable_logger_service: bool = False,
     ) -> None:
         """Join the graph.
 
         Args:
             cli_args: More `--ros-args`, stronger than those of the process.
             parameter_overrides: Stronger than every command line.
+            enable_logger_service: Let others see and set log levels.
         Raises:
             NotInitializedException: the context is not initialised.
             InvalidNodeNameException, InvalidNamespaceException: the names break the rules.
@@ -107,6 +110,8 @@ class Node(NodeEntities, NodeParameterApi, NodeGraph):
             self._time_source = TimeSource(self, self._clock)
             if start_parameter_services:
                 ParameterService(self, self._parameters)
+            if enable_logger_service:
+                LoggingService(self)
         except BaseException:
             self.destroy_node()
             raise

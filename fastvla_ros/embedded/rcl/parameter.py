@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Sequence
 from enum import Enum
+from pathlib import Path
 from typing import Any
 
 from rcl_interfaces.msg import Parameter as ParameterMsg
 from rcl_interfaces.msg import ParameterType, ParameterValue
+
+from fastvla_ros.embedded.rcl.parameter_overrides import ANY_NODE, read_parameter_file
 
 PARAMETER_SEPARATOR_STRING = "."
 
@@ -150,12 +154,47 @@ def parameter_value_to_python(parameter_value: ParameterValue) -> Any:
 
 
 def get_parameter_value(string_value: str) -> ParameterValue:
-    """The ParameterValue of a text, read as YAML."""
+    """The ParameterValue of a text, read as YAML; what has no type of a parameter is a text."""
     # Late: programs without parameters on their command line start without it.
     import yaml
 
-    value = yaml.safe_load(string_value)
     try:
-        return Parameter("", value=value).get_parameter_value()
-    except TypeError:
-        return Parameter("", value=string_value).get_parameter_value()
+        value = yaml.safe_load(string_value)
+        kind = Parameter.Type.from_parameter_value(value)
+    except (yaml.YAMLError, TypeError):
+        value, kind = string_value, Parameter.Type.STRING
+    if kind is Parameter.Type.NOT_SET:
+        value, kind = string_value, Parameter.Type.STRING
+    return Parameter("", kind, value).get_parameter_value()
+
+
+def parameter_dict_from_yaml_file(
+    parameter_file: str,
+    use_wildcard: bool = False,
+    target_nodes: Sequence[str] | None = None,
+    namespace: str = "",
+) -> dict[str, ParameterMsg]:
+    """The parameters of a file, keyed by their names.
+
+    Args:
+        use_wildcard: Those of `/**` too; what a node's own part says is stronger.
+        target_nodes: Only those of these nodes, as the file names them; None is all.
+        namespace: Stands before the names.
+    Raises:
+        RuntimeError: a node is not in the file, or it is not a parameter file.
+    """
+    rules = {rule.pattern: rule.values for rule in read_parameter_file(Path(parameter_file))}
+    everybody = rules.pop(ANY_NODE, {})
+    wanted = [f"/{name.strip('/')}" for name in target_nodes] if target_nodes else list(rules)
+    missing = [name for name in wanted if name not in rules]
+    if missing:
+        raise RuntimeError(
+            f"Param file does not contain parameters for {missing}, only for nodes: {list(rules)}"
+        )
+    values: dict[str, Any] = dict(everybody) if use_wildcard else {}
+    for name in wanted:
+        values |= rules[name]
+    if not values:
+        raise RuntimeError("Param file does not contain selected parameters")
+    named = {f"{namespace}{name}": value for name, value in values.items()}
+    return {name: Parameter(name, value=v).to_parameter_msg() for name, v in named.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections.abc import Sequence
 from functools import cache
@@ -32,10 +33,22 @@ def ok(*, context: Context | None = None) -> bool:
     return (context if context is not None else get_default_context()).ok()
 
 
+def shutdown(*, context: Context | None = None) -> None:
+    """End the context; RuntimeError when it is not initialised."""
+    _ending(context).shutdown()
+
+
+def try_shutdown(*, context: Context | None = None) -> None:
+    """End the context if that has not been done."""
+    _ending(context).try_shutdown()
+
+
+def _ending(context: Context | None) -> Context:
+    return get_default_context(shutting_down=True) if context is None else context
+
+
 def remove_ros_args(args: Sequence[str] | None = None) -> list[str]:
     """The command line without `--ros-args` and what belongs to it."""
-    import sys
-
     return strip_ros_arguments(sys.argv if args is None else args)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from functools import cache
 from pathlib import Path
 
 from fastvla_core.errors import RosError
@@ -56,8 +57,9 @@ def cyclonedds_config() -> str:
     )
 
 
+@cache
 def warn_about_receive_buffer() -> None:
-    """Say so when the kernel's limit will lose images between processes."""
+    """Say so, once in a process, when the kernel's limit will lose images between processes."""
     if not RMEM_MAX.is_file():
         return
     limit = int(RMEM_MAX.read_text())

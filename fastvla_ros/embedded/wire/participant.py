@@ -22,8 +22,6 @@ from fastvla_ros.embedded.wire.topic_types import TopicType, TopicTypes
 from fastvla_ros.embedded.wire.typestore import TypeStore
 from fastvla_ros.embedded.wire.waitset import WaitSetThread
 
-ENCLAVE = b"enclave=/;"
-
 
 class Domains:
     """Configures each domain of this process once: CycloneDDS takes the XML only at creation."""
@@ -36,8 +34,7 @@ class Domains:
         """Open the domain for one more participant."""
         with self._lock:
             if domain_id not in self._open:
-                if not self._open:
-                    warn_about_receive_buffer()
+                warn_about_receive_buffer()
                 self._open[domain_id] = (Domain(domain_id, cyclonedds_config()), 0)
             domain, users = self._open[domain_id]
             self._open[domain_id] = (domain, users + 1)
@@ -67,6 +64,7 @@ class Participant:
         *,
         domains: Domains,
         domain_id: int,
+        enclave: str = "/",
         on_error: Callable[[BaseException], None],
     ) -> None:
         self.store = store
@@ -78,7 +76,9 @@ class Participant:
         self._identities = itertools.count(1)
         domains.acquire(domain_id)
         try:
-            self.dds = DomainParticipant(domain_id, qos=Qos(Policy.Userdata(ENCLAVE)))
+            self.dds = DomainParticipant(
+                domain_id, qos=Qos(Policy.Userdata(f"enclave={enclave};".encode()))
+            )
         except DDSException as error:
             domains.release(domain_id)
             raise RosError(

@@ -35,13 +35,28 @@ def test_discovery_stays_on_loopback_unless_it_is_widened(monkeypatch):
         config.cyclonedds_config()
 
 
-def test_a_small_receive_buffer_is_reported_with_the_sysctl(monkeypatch, tmp_path, capsys):
+@pytest.fixture
+def rmem_max(monkeypatch, tmp_path):
+    """The kernel's limit as this process sees it."""
     limit = tmp_path / "rmem_max"
     monkeypatch.setattr(config, "RMEM_MAX", limit)
-    limit.write_text("212992\n")
-    config.warn_about_receive_buffer()
-    assert "sysctl -w net.core.rmem_max=4194304" in capsys.readouterr().err
-    limit.write_text("4194304\n")
+    config.warn_about_receive_buffer.cache_clear()
+    yield limit
+    config.warn_about_receive_buffer.cache_clear()
+
+
+def test_a_small_receive_buffer_is_reported_once_with_the_sysctl(rmem_max, capsys):
+    rmem_max.write_text("212992\n")
+    for _ in range(2):
+        context = rclpy.Context()
+        rclpy.init(args=[], context=context)
+        context.shutdown()
+    text = capsys.readouterr().err
+    assert text.count("sysctl -w net.core.rmem_max=4194304") == 1
+
+
+def test_a_large_receive_buffer_is_not_reported(rmem_max, capsys):
+    rmem_max.write_text("4194304\n")
     config.warn_about_receive_buffer()
     assert capsys.readouterr().err == ""
 

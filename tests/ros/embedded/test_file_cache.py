@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -88,3 +90,24 @@ def test_the_second_start_knows_the_same_interfaces(tmp_path):
         assert TopicTypes(first).service(name) != TopicTypes(second).plain(name)
     assert second.message("a_msgs/msg/X").constants == {"FLAG": b"\x07"}
     assert second.message("a_msgs/msg/X").defaults == {"x": 1.5}
+
+
+def test_the_second_start_needs_no_rosbags():
+    code = (
+        "import sys\n"
+        "from fastvla_ros.runtime import ensure_ros\n"
+        "ensure_ros()\n"
+        "from sensor_msgs.msg import Image\n"
+        "import rclpy\n"
+        "rclpy.init()\n"
+        "rclpy.create_node('n').create_publisher(Image, 'a', 1)\n"
+        "print(*{'rosbags.typesys', 'numpy', 'yaml', 'cyclonedds.idl._xt_builder'}.intersection("
+        "sys.modules))\n"
+        "rclpy.shutdown()\n"
+    )
+    done = [
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        for _ in range(2)
+    ]
+    assert "rosbags.typesys" in done[0].stdout
+    assert done[1].stdout == "\n", done[1].stderr

@@ -1,0 +1,1 @@
+"""Where rclpy keeps its logger; the names are in `rclpy.logging`."""
