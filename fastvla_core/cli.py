@@ -23,6 +23,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "eval": ("training.commands.evaluate", "closed-loop success in the simulator"),
     "quantize": ("fastvla_core.quant.command", "write a checkpoint with NF4 or 8-bit weights"),
     "models": ("fastvla_core.models.command", "list policies; explain a checkpoint"),
+    "serve": ("fastvla_core.remote.command", "serve a policy to robots on other machines"),
     "bench": ("training.commands.bench", "measure latency, control rate, speed"),
 }  # fmt: skip
 """Sub-command to (module, one line of help). A module has HELP, add_arguments and run."""

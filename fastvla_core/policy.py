@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import hashlib
 import shutil
 from collections.abc import Mapping, Sequence
@@ -13,16 +15,15 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from fastvla_core.errors import ContractError, DependencyError, PolicyError
+from fastvla_core.errors import CheckpointError, DependencyError, PolicyError
 from fastvla_core.models.checkpoint import write_json, write_tensors, written_atomically
 from fastvla_core.models.hub import find_checkpoint
 from fastvla_core.models.loading import Quantization, load_config, load_model, quantization_of
 from fastvla_core.models.registry import POLICIES, PRESETS
 from fastvla_core.models.statistics import Statistics
 from fastvla_core.quant import dequantized
-from fastvla_core.robot.compatibility import policy_differences
-from fastvla_core.robot.contract import RobotContract, contract_differences
-from fastvla_core.robot.contract_file import parse_contract
+from fastvla_core.robot.agreement import check_trained_for
+from fastvla_core.robot.contract import RobotContract
 from fastvla_core.types import ActionChunk, ChunkPrefix, Conditioning, Observation
 
 _CONDITIONING_MENDS: Mapping[Conditioning, str] = {
@@ -116,7 +117,8 @@ class FastVLA:
         folder = find_checkpoint(path_or_name)
         family, config = load_config(folder)
         if contract is not None:
-            _check_contract(config, contract, folder / "config.json")
+            source = str(folder / "config.json")
+            check_trained_for(contract, config.robot_contract, source=source)
         processor = family.load_processor(folder, config)
         model = load_model(family, config, folder, quantization=quantization)
         return cls(config=config, model=model.to(device), processor=processor, seed=seed)
@@ -191,6 +193,25 @@ class FastVLA:
         targets = self.processor.targets(actions, observations)
         return [self._chunk(*pair) for pair in zip(observations, targets, strict=True)]
 
+    def reconfigured(self, **changes: Any) -> FastVLA:
+        """The same weights under a config that differs in fields of training, to go on with it.
+
+        Raises:
+            CheckpointError: the policy's config has no such field, or refuses its value.
+        """
+        unknown = changes.keys() - {field.name for field in dataclasses.fields(self.config)}
+        if unknown:
+            raise CheckpointError(
+                f"this policy ({self.config.to_dict()['type']}) has no '{min(unknown)}'",
+                mend="leave it out of the recipe, or start from another policy",
+            )
+        config = dataclasses.replace(self.config, **changes)
+        model = POLICIES.load(config.to_dict()["type"]).model(config)
+        model.load_state_dict(self.model.state_dict())
+        processor = copy.copy(self.processor)
+        processor.config = config
+        return FastVLA(config=config, model=model.to(self.device), processor=processor)
+
     def require_conditioning(self, conditioning: Conditioning) -> None:
         """See that a chunk can be made to agree with a prefix in this way.
 
@@ -247,24 +268,3 @@ class FastVLA:
         )
         self._chunks += 1
         return chunk
-
-
-def _check_contract(config: Any, contract: RobotContract, source: Path) -> None:
-    if config.robot_contract is None:
-        raise ContractError(
-            f"{source} names no robot contract",
-            mend="train the policy with a contract, or serve it without one",
-        )
-    if config.robot_contract_hash == contract.hash():
-        return
-    trained = parse_contract(config.robot_contract, source=str(source))
-    differences = policy_differences(contract, trained)
-    if differences:
-        every = contract_differences(contract, trained)
-        harmless = [f"({line}: does not matter)" for line in every if line not in differences]
-        listed = "\n  ".join([*differences, *harmless])
-        raise ContractError(
-            f"{source}: trained for robot '{trained.name}', served on '{contract.name}':\n"
-            f"  {listed}",
-            mend="serve the contract that the policy was trained with, or train it again",
-        )

@@ -6,45 +6,52 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, wait
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
-import numpy as np
-import torch
-
-from fastvla_core.errors import DependencyError, RosError
-from fastvla_core.policy import FastVLA, Quantization
+from fastvla_core.errors import RosError
+from fastvla_core.remote.address import is_remote
+from fastvla_core.remote.dependency import require_grpc
 from fastvla_core.robot.contract import RobotContract
-from fastvla_core.runtime.engine import InferenceWorker
-from fastvla_core.types import Observation
+from fastvla_core.runtime.engine import InferencePolicy, InferenceWorker
+from fastvla_core.serving import load_to_serve, warm_up_observations
 from fastvla_ros.nodes.policy_server_parameters import ServerParameters
 
-_QUANTIZATION: dict[str, Quantization | None] = {"none": None, "nf4": "nf4", "int8": "int8"}
-_WARM_UP_RUNS = 3
 _POLL_S = 0.002
 
 
-def load_policy(parameters: ServerParameters, *, contract: RobotContract) -> FastVLA:
-    """Load the checkpoint for this robot.
+class ServedPolicy(InferencePolicy, Protocol):
+    """A policy of this process or of another machine."""
+
+    @property
+    def device(self) -> object:
+        """Where it runs, for the log."""
+        ...
+
+
+def load_policy(parameters: ServerParameters, *, contract: RobotContract) -> ServedPolicy:
+    """Load the checkpoint for this robot, or reach the machine that serves it.
 
     Raises:
-        FastVLAError: it is missing, damaged, or was trained for another robot; says how they
-            differ.
+        FastVLAError: it is missing, damaged, cannot be reached, or was trained for another robot;
+            says how they differ.
     """
-    device = parameters.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cuda" and not torch.cuda.is_available():
-        raise DependencyError(
-            "parameter device is 'cuda', but PyTorch sees no CUDA device",
-            mend="set device to auto or cpu, or install a CUDA build of PyTorch and its driver",
+    if not is_remote(parameters.checkpoint):
+        return load_to_serve(
+            parameters.checkpoint,
+            quantization=parameters.quantization,
+            device=parameters.device,
+            threads=parameters.threads,
+            contract=contract,
         )
-    if parameters.threads > 0:
-        torch.set_num_threads(parameters.threads)
-    return FastVLA.from_pretrained(
+    require_grpc()
+    from fastvla_core.remote.client import RemotePolicy
+
+    return RemotePolicy.connect(
         parameters.checkpoint,
-        quantization=_QUANTIZATION[parameters.quantization],
-        device=device,
+        credentials=parameters.remote_credentials or None,
         contract=contract,
+        timeout_s=parameters.inference_timeout_s,
+        jpeg_quality=parameters.remote_jpeg_quality,
     )
 
 
@@ -56,18 +63,8 @@ def warm_up(worker: InferenceWorker, *, contract: RobotContract) -> float:
     Raises:
         Exception: whatever the policy raises.
     """
-    random = np.random.default_rng(0)
     latency_s = 0.0
-    for run in range(_WARM_UP_RUNS):
-        observation = Observation(
-            stamp_ns=run + 1,
-            task="wave",
-            images={
-                camera.name: random.integers(0, 256, (camera.height, camera.width, 3), np.uint8)
-                for camera in contract.policy_cameras
-            },
-            state=np.zeros(len(contract.state_names), np.float32),
-        )
+    for observation in warm_up_observations(contract):
         worker.submit(observation)
         while (result := worker.poll()) is None:
             time.sleep(_POLL_S)

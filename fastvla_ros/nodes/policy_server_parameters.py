@@ -20,7 +20,12 @@ _CHOICES = {
 }
 _DECLARED: tuple[tuple[str, Any, str], ...] = (
     ("contract", "tabletop", "robot contract: a shipped name or a YAML file"),
-    ("checkpoint", "nano", "policy: a shipped name, a folder, or a Hugging Face repository"),
+    (
+        "checkpoint",
+        "nano",
+        "policy: a shipped name, a folder, a Hugging Face repository, or the address of another "
+        "machine (grpcs://host:port)",
+    ),
     ("quantization", "nf4", "weights of the large layers: none, nf4 or int8"),
     ("device", "auto", "auto, cpu or cuda"),
     ("threads", 0, "CPU threads of the policy; 0 leaves PyTorch's choice"),
@@ -34,6 +39,8 @@ _DECLARED: tuple[tuple[str, Any, str], ...] = (
     ("execute_steps", 2, "action steps from one observation to the next, if inference keeps up"),
     ("chunk_merge", "auto", "how chunks follow: auto, switch, ensemble, rtc or rtc_trained"),
     ("seed", 0, "fixes the sampling of each goal"),
+    ("remote_credentials", "", "folder with ca.pem, token, cert.pem, key.pem for grpcs://"),
+    ("remote_jpeg_quality", 0, "1 to 100 compresses images that are sent to another machine"),
 )
 _POSITIVE = (
     "default_timeout_s", "max_timeout_s", "sensor_timeout_s", "inference_timeout_s",
@@ -61,6 +68,8 @@ class ServerParameters:
     execute_steps: int
     chunk_merge: MergeChoice
     seed: int
+    remote_credentials: str
+    remote_jpeg_quality: int
 
 
 def declare_parameters(node: Any) -> None:
@@ -111,6 +120,11 @@ def _checked(given: Mapping[str, Any]) -> ServerParameters:
                 f"policy_server: parameter {name} is {values[name]}",
                 mend=f"set it to at most {limit:g}",
             )
+    if not 0 <= values["remote_jpeg_quality"] <= 100:
+        raise RosError(
+            f"policy_server: parameter remote_jpeg_quality is {values['remote_jpeg_quality']}",
+            mend="set it to 1 to 100, or to 0 for images as they are",
+        )
     return cast("ServerParameters", ServerParameters(**values))
 
 

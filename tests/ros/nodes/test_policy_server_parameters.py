@@ -21,6 +21,7 @@ def set_parameter(node, name: str, value):
         ("execute_steps", "two", "its type is int"),
         ("execute_steps", -1, "set it above 0"),
         ("on_busy", True, "its type is str"),
+        ("remote_jpeg_quality", 101, "set it to 1 to 100"),
     ],
 )
 def test_a_wrong_value_is_refused_with_the_reason_and_the_old_one_stays(
