@@ -175,14 +175,17 @@ def _pretrained(recipe: Recipe, contract: RobotContract) -> FastVLA:
             f"acts at {1.0 / policy.config.action_dt_s:g} Hz",
             mend=f"set `rate_hz: {1.0 / policy.config.action_dt_s:g}` in the recipe",
         )
-    return policy
+    steps = recipe.training.max_prefix_steps
+    return policy.reconfigured(max_prefix_steps=steps) if steps else policy
 
 
 def _new_config(recipe: Recipe, contract: RobotContract) -> Any:
     cameras = tuple(c.name for c in contract.policy_cameras)
     # Camera dropout teaches the policy to do without any one of its cameras.
     chances = hiding_chances(recipe.training.camera_dropout, cameras)
-    others = {"optional_cameras": cameras} if chances.any() else {}
+    others: dict[str, Any] = {"optional_cameras": cameras} if chances.any() else {}
+    if steps := recipe.training.max_prefix_steps:
+        others["max_prefix_steps"] = steps
     return policy_config(
         recipe.policy, contract=contract, action_dt_s=1.0 / recipe.rate_hz, **others
     )

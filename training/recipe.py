@@ -76,6 +76,8 @@ class TrainConfig:
     Attributes:
         ema_decay: Decay of the averaged weights that are saved; 0 saves the raw ones.
         camera_dropout: Chance per sample that one camera is hidden, or the chance of each by name.
+        max_prefix_steps: Up to so many first steps of an action chunk, a number drawn per sample,
+            are given as they are, so that chunks can be merged by "rtc_trained"; 0 for none.
         reword: Draw another of the simulator's training sentences for every sample; for recordings
             of its tasks only, other sentences stay as they are.
         precision: bf16 runs the network in autocast; the weights stay fp32.
@@ -95,6 +97,7 @@ class TrainConfig:
     gradient_clip: float = 1.0
     ema_decay: float = 0.999
     camera_dropout: CameraDropout = 0.1
+    max_prefix_steps: int = 0
     reword: bool = False
     precision: Literal["fp32", "bf16"] = "bf16"
     seed: int = 0

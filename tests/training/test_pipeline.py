@@ -87,6 +87,15 @@ def test_a_policy_that_is_missing_or_of_another_robot_shows_at_once(bags, tmp_pa
         run_recipe(small_run(contract=str(other)), bags=[bags], out=tmp_path / "out")
 
 
+def test_a_recipe_may_train_for_prefixes_and_the_checkpoint_says_so(bags, tmp_path):
+    training = dataclasses.replace(small_run().training, max_prefix_steps=3)
+    result = run_recipe(small_run(training=training), bags=[bags], out=tmp_path / "out")
+    assert FastVLA.from_pretrained(result.policy).conditionings == ("inpaint", "trained")
+    too_many = dataclasses.replace(training, max_prefix_steps=8)
+    with pytest.raises(CheckpointError, match="max_prefix_steps"):
+        run_recipe(small_run(training=too_many), bags=[bags], out=tmp_path / "other")
+
+
 def test_an_instruction_that_the_policy_cannot_read_names_its_recording(bags, tmp_path):
     record(bags / "long", instruction="pick " * 40)
     with pytest.raises(DatasetError, match=r"long: the instruction .* tokens"):
