@@ -138,13 +138,14 @@ class JointTrajectoryCommand:
     """One point for the arm (and gripper), to be reached `duration_s` from `stamp_ns` on.
 
     Attributes:
-        positions, velocities: float64 [A]; rad, m, rad/s, m/s.
+        positions, velocities: float64 [A]; rad, m, rad/s, m/s. No velocities: the sender says
+            nothing about them.
     """
 
     stamp_ns: int
     names: tuple[str, ...]
     positions: NDArray[np.float64]
-    velocities: NDArray[np.float64]
+    velocities: NDArray[np.float64] | None
     duration_s: float
 
 
@@ -157,6 +158,29 @@ class ForwardPositionCommand:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class JointJogCommand:
+    """Velocities of the arm's joints, float64 [J] in rad/s or m/s, good for `duration_s`."""
+
+    stamp_ns: int
+    names: tuple[str, ...]
+    velocities: NDArray[np.float64]
+    duration_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TwistCommand:
+    """The tool's velocity [m/s] and rate of turn [rad/s], float64 [3] each.
+
+    Both belong to the tool's origin and are given in the axes of `frame`.
+    """
+
+    stamp_ns: int
+    frame: str
+    linear: NDArray[np.float64]
+    angular: NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GripperCommand:
     """Opening of one finger [m] and the largest effort [N]."""
 
@@ -166,12 +190,7 @@ class GripperCommand:
     max_effort: float = field(default=0.0)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HoldCommand:
-    """Stay at the measured position; `reason` says why."""
-
-    stamp_ns: int
-    reason: str
-
-
-Command: TypeAlias = JointTrajectoryCommand | ForwardPositionCommand | GripperCommand | HoldCommand
+ArmCommand: TypeAlias = (
+    JointTrajectoryCommand | ForwardPositionCommand | JointJogCommand | TwistCommand
+)
+Command: TypeAlias = ArmCommand | GripperCommand

@@ -20,6 +20,13 @@ def joint_state_to_state(message: Any, *, contract: RobotContract) -> NDArray[np
     return decode_joint_state(contract, names=message.name, positions=message.position)
 
 
+def to_time(stamp_ns: int) -> Any:
+    """Nanoseconds as `builtin_interfaces/Time`."""
+    from builtin_interfaces.msg import Time
+
+    return Time(sec=stamp_ns // 1_000_000_000, nanosec=stamp_ns % 1_000_000_000)
+
+
 def stamp_ns(stamp: Any) -> int:
     """A `builtin_interfaces/Time` in nanoseconds."""
     return int(stamp.sec) * 1_000_000_000 + int(stamp.nanosec)

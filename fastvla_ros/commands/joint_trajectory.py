@@ -6,12 +6,12 @@ import array
 from typing import Any
 
 import numpy as np
-from builtin_interfaces.msg import Duration, Time
+from builtin_interfaces.msg import Duration
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from fastvla_core.errors import CommandError
 from fastvla_core.types import JointTrajectoryCommand
-from fastvla_ros.bridge.joints import stamp_ns
+from fastvla_ros.bridge.joints import stamp_ns, to_time
 
 
 def to_message(command: JointTrajectoryCommand, *, frame_id: str = "") -> JointTrajectory:
@@ -21,16 +21,15 @@ def to_message(command: JointTrajectoryCommand, *, frame_id: str = "") -> JointT
     comes in.
     """
     message = JointTrajectory()
-    message.header.stamp = Time(
-        sec=command.stamp_ns // 1_000_000_000, nanosec=command.stamp_ns % 1_000_000_000
-    )
+    message.header.stamp = to_time(command.stamp_ns)
     message.header.frame_id = frame_id
     message.joint_names = list(command.names)
+    velocities = command.velocities
     duration_ns = round(command.duration_s * 1e9)
     message.points = [
         JointTrajectoryPoint(
             positions=array.array("d", command.positions.tolist()),
-            velocities=array.array("d", command.velocities.tolist()),
+            velocities=array.array("d", [] if velocities is None else velocities.tolist()),
             time_from_start=Duration(
                 sec=duration_ns // 1_000_000_000, nanosec=duration_ns % 1_000_000_000
             ),
@@ -40,7 +39,7 @@ def to_message(command: JointTrajectoryCommand, *, frame_id: str = "") -> JointT
 
 
 def from_message(message: Any) -> JointTrajectoryCommand:
-    """Read a message with one point; missing velocities are zero.
+    """Read a message with one point; its velocities are None where it gives none.
 
     Raises:
         CommandError: not exactly one point, or the counts of names and values differ.
@@ -54,9 +53,7 @@ def from_message(message: Any) -> JointTrajectoryCommand:
     point = message.points[0]
     positions = np.asarray(point.positions, np.float64)
     velocities = np.asarray(point.velocities, np.float64)
-    if not velocities.size:
-        velocities = np.zeros_like(positions)
-    if positions.shape != (len(names),) or velocities.shape != (len(names),):
+    if positions.shape != (len(names),) or velocities.shape not in ((len(names),), (0,)):
         raise CommandError(
             f"command names {len(names)} joints, but has {positions.size} positions and "
             f"{velocities.size} velocities"
@@ -65,6 +62,6 @@ def from_message(message: Any) -> JointTrajectoryCommand:
         stamp_ns=stamp_ns(message.header.stamp),
         names=names,
         positions=positions,
-        velocities=velocities,
+        velocities=velocities if velocities.size else None,
         duration_s=stamp_ns(point.time_from_start) * 1e-9,
     )

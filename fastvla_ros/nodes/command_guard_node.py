@@ -6,23 +6,23 @@ import threading
 import time
 from typing import Any
 
-import numpy as np
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import JointState
-from std_msgs.msg import Float64MultiArray
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 
 from fastvla_core.errors import CommandError, MessageError
 from fastvla_core.robot.contract_file import load_contract
-from fastvla_core.types import ForwardPositionCommand, GripperCommand, JointTrajectoryCommand
+from fastvla_core.robot.velocity import VelocityFollower, load_twist_converter
+from fastvla_core.types import GripperCommand, JointTrajectoryCommand
 from fastvla_msgs.msg import GuardStatus
 from fastvla_ros.bridge.joints import joint_state_to_state, stamp_ns
-from fastvla_ros.commands import forward_position, joint_trajectory
+from fastvla_ros.commands import arm, joint_trajectory
 from fastvla_ros.nodes.command_guard_gripper import GripperSender
+from fastvla_ros.nodes.command_guard_output import GuardOutput
 from fastvla_ros.nodes.command_guard_rules import (
     CLOCK_JUMP,
     CommandGuard,
@@ -51,21 +51,25 @@ class CommandGuardNode(Node):
         contract: Robot contract, a name or a file.
 
     Raises:
-        ContractError: the contract cannot be read.
+        ContractError: the contract, or the URDF that it names, cannot be read.
     """
 
     def __init__(self, **options: Any) -> None:
         super().__init__("command_guard", **options)
-        contract = load_contract(self.declare_parameter("contract", "tabletop").value)
+        source = self.declare_parameter("contract", "tabletop").value
+        contract = load_contract(source)
         self._contract = contract
-        self._guard = CommandGuard(contract)
+        twist = load_twist_converter(contract, source=source)
+        velocities = contract.outputs.sends_velocities
+        follower = VelocityFollower(contract, twist=twist) if velocities else None
+        self._guard = CommandGuard(contract, follower=follower)
+        self._commands = GuardOutput(contract, twist=twist)
         self._lock = threading.Lock()
         self._closed = False
         self._told: GuardReport | None = None
         self._told_ns = 0
-        forward = contract.outputs.interface == "forward_position"
         self._output = self.create_publisher(
-            Float64MultiArray if forward else JointTrajectory, contract.outputs.topic, _COMMAND_QOS
+            arm.message_type(contract.outputs.interface), contract.outputs.topic, _COMMAND_QOS
         )
         self._status = self.create_publisher(GuardStatus, "~/status", STATUS_QOS)
         self._gripper = GripperSender(self, contract.gripper) if contract.gripper else None
@@ -130,7 +134,7 @@ class CommandGuardNode(Node):
                     command.names,
                     command.positions,
                     now_ns=now_ns,
-                    at_rest=_ends_at_rest(message),
+                    velocities=command.velocities,
                 )
             except CommandError as error:
                 self._complain(f"a command was dropped: {error}")
@@ -140,8 +144,6 @@ class CommandGuardNode(Node):
     def _read(self, message: Any) -> JointTrajectoryCommand:
         try:
             command = joint_trajectory.from_message(message)
-            if not np.isfinite(command.velocities).all():
-                raise CommandError("command has a velocity that is not finite")
             age_ns = self.get_clock().now().nanoseconds - command.stamp_ns
             if command.stamp_ns and age_ns > _OLDEST_COMMAND_NS:
                 raise CommandError(
@@ -192,32 +194,19 @@ class CommandGuardNode(Node):
     def _send(self, passed: GuardedCommand | None) -> None:
         if passed is None:
             return
-        if self._contract.outputs.interface == "forward_position":
-            command = ForwardPositionCommand(stamp_ns=0, positions=passed.positions)
-            self._output.publish(forward_position.to_message(command))
-        else:
-            self._output.publish(joint_trajectory.to_message(self._arm(passed)))
+        command = self._commands.command(passed, now_ns=self.get_clock().now().nanoseconds)
+        self._output.publish(arm.to_message(command))
         if passed.gripper is not None and self._gripper is not None:
             spec = self._contract.gripper
             assert spec is not None
             self._gripper.send(
                 GripperCommand(
                     stamp_ns=0,
-                    name=spec.name,
+                    name=self._contract.driver_names[spec.name],
                     position=passed.gripper,
                     max_effort=spec.max_effort,
                 )
             )
-
-    def _arm(self, passed: GuardedCommand) -> JointTrajectoryCommand:
-        # Stamp 0 starts on arrival: a controller refuses a point whose time is already over.
-        return JointTrajectoryCommand(
-            stamp_ns=0,
-            names=tuple(joint.name for joint in self._contract.joints),
-            positions=passed.positions,
-            velocities=passed.velocities,
-            duration_s=passed.duration_s,
-        )
 
     def _tell(self) -> None:
         report = self._guard.report()
@@ -238,9 +227,3 @@ class CommandGuardNode(Node):
 
     def _complain(self, text: str) -> None:
         self.get_logger().warning(text, throttle_duration_sec=_COMPLAIN_PERIOD_S)
-
-
-def _ends_at_rest(message: Any) -> bool:
-    # Said outright: velocities that are left out are zero, too, but say nothing.
-    velocities = message.points[0].velocities
-    return len(velocities) > 0 and not any(velocities)

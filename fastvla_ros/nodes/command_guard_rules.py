@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from fastvla_core.errors import CommandError
 from fastvla_core.robot.contract import RobotContract
 from fastvla_core.robot.limits import CommandLimiter
+from fastvla_core.robot.velocity import VelocityFollower
 
 CLOCK_JUMP = "the clock jumped back"
 _CLOCK_JUMP_NS = 1_000_000_000
@@ -21,8 +22,9 @@ class GuardedCommand:
     """What may go to the robot.
 
     Attributes:
-        positions, velocities: The arm's joints in the contract's order, float64 [J].
-        duration_s: Time to get there.
+        positions, velocities: The arm's joints in the contract's order, float64 [J]. Where
+            velocities are commanded, these positions are where the arm is: measured, or NaN.
+        duration_s: Time to get there; how long velocities are good for.
         gripper: New opening of one finger [m]; None when it stays as it was sent last.
     """
 
@@ -47,16 +49,26 @@ class GuardReport:
 class CommandGuard:
     """The last check before the robot. Times are monotonic nanoseconds, given by the caller.
 
-    A hold is the measured position of the arm. The gripper keeps its last target: at its measured
-    opening it would let go of what it holds.
+    A hold is the measured position of the arm, or no velocity. The gripper keeps its last target:
+    at its measured opening it would let go of what it holds.
+
+    Args:
+        follower: Where the robot is commanded by velocity. It moves on until it is told otherwise,
+            so that two periods of silence are enough for a hold.
     """
 
-    def __init__(self, contract: RobotContract) -> None:
+    def __init__(
+        self, contract: RobotContract, *, follower: VelocityFollower | None = None
+    ) -> None:
         self._contract = contract
+        self._follower = follower
         self._joints = len(contract.joints)
         self._period_ns = round(1e9 / contract.control_rate_hz)
         self._timeout_ns = round(contract.watchdog.timeout_s * 1e9)
-        self._fresh_ns = max(self._timeout_ns, round(contract.joint_states.max_age_s * 1e9))
+        if follower is not None:
+            self._timeout_ns = min(self._timeout_ns, 2 * self._period_ns)
+        freshness_s = max(contract.watchdog.timeout_s, contract.joint_states.max_age_s)
+        self._fresh_ns = round(freshness_s * 1e9)
         self._limiter = CommandLimiter(contract)
         self._measured: NDArray[np.float64] | None = None
         self._measured_at_ns = 0
@@ -96,12 +108,13 @@ class CommandGuard:
         positions: NDArray[np.floating],
         *,
         now_ns: int,
-        at_rest: bool = False,
+        velocities: NDArray[np.floating] | None = None,
     ) -> GuardedCommand:
         """Map one command by name, bound it, and take it as the sign that the sender lives.
 
         Args:
-            at_rest: The sender wants to stand still there, as with its last command.
+            velocities: Of the sender at `positions`; all zero where it comes to rest there, as
+                with its last command. None where it does not say.
 
         Raises:
             CommandError: wrong names, a value that is not finite, the emergency stop, or no
@@ -109,11 +122,13 @@ class CommandGuard:
         """
         self._received += 1
         try:
-            result = self._pass(names, positions, now_ns=now_ns)
+            target = self._in_order(names, positions)
+            speed = None if velocities is None else self._in_order(names, velocities)
+            result = self._pass(target, speed, now_ns=now_ns)
         except CommandError:
             self._dropped += 1
             raise
-        self._at_rest = at_rest
+        self._at_rest = speed is not None and not speed.any()
         return result
 
     def drop(self) -> None:
@@ -125,7 +140,7 @@ class CommandGuard:
         """The hold that is due when commands stop, once; None otherwise."""
         if not self._moving or now_ns - self._command_at_ns <= self._timeout_ns:
             return None
-        return self._hold(f"no command for {self._contract.watchdog.timeout_s} s", now_ns=now_ns)
+        return self._hold(f"no command for {self._timeout_ns * 1e-9:.2g} s", now_ns=now_ns)
 
     @property
     def ended_at_rest(self) -> bool:
@@ -164,9 +179,8 @@ class CommandGuard:
         )
 
     def _pass(
-        self, names: Sequence[str], positions: NDArray[np.floating], *, now_ns: int
+        self, target: NDArray[np.float64], speed: NDArray[np.float64] | None, *, now_ns: int
     ) -> GuardedCommand:
-        target = self._in_order(names, positions)
         self._seen_at_ns = now_ns
         if self._latched:
             raise CommandError(
@@ -179,6 +193,8 @@ class CommandGuard:
             )
         if not self._moving:
             self._limiter.reset(self._start(target))
+            if self._follower is not None:
+                self._follower.reset()
             self._budget_ns = self._period_ns
         else:
             # Commands may bunch; together they get no more time than has gone by.
@@ -188,13 +204,24 @@ class CommandGuard:
         result = self._limiter.limit(target, dt_s=step_ns * 1e-9)
         self._budget_ns = max(0, self._budget_ns - step_ns)
         self._command_at_ns, self._moving, self._reason = now_ns, True, ""
-        if result.limited:
+        positions, velocities = np.stack([result.positions, result.velocities])[:, : self._joints]
+        limited, duration_ns = result.limited, self._period_ns
+        if self._follower is not None:
+            setpoint, positions = positions, self._measured[: self._joints].copy()
+            velocities, slowed = self._follower.follow(
+                setpoint,
+                velocity=velocities if speed is None else speed[: self._joints],
+                measured=positions,
+                dt_s=self._period_ns * 1e-9,
+            )
+            limited, duration_ns = tuple(dict.fromkeys((*limited, *slowed))), self._timeout_ns
+        if limited:
             self._limited += 1
-            self._limited_joints = result.limited
+            self._limited_joints = limited
         return GuardedCommand(
-            positions=result.positions[: self._joints],
-            velocities=result.velocities[: self._joints],
-            duration_s=self._period_ns * 1e-9,
+            positions=positions,
+            velocities=velocities,
+            duration_s=duration_ns * 1e-9,
             gripper=self._gripper_change(result.positions),
         )
 
@@ -242,10 +269,13 @@ class CommandGuard:
 
     def _hold(self, reason: str, *, now_ns: int) -> GuardedCommand | None:
         self._moving, self._reason = False, reason
-        if self._measured is None or now_ns - self._measured_at_ns > self._fresh_ns:
+        positions = np.full(self._joints, np.nan)
+        if self._measured is not None and now_ns - self._measured_at_ns <= self._fresh_ns:
+            positions = self._measured[: self._joints].copy()
+        elif self._follower is None:
             return None
         return GuardedCommand(
-            positions=self._measured[: self._joints].copy(),
+            positions=positions,
             velocities=np.zeros(self._joints),
             duration_s=self._period_ns * 1e-9,
         )

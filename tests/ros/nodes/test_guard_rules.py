@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,12 +11,14 @@ from hypothesis import strategies as st
 
 from fastvla_core.errors import CommandError
 from fastvla_core.robot.contract_file import load_contract
+from fastvla_core.robot.velocity import VelocityFollower
 from fastvla_ros.nodes.command_guard_rules import CommandGuard
 
 CONTRACT = load_contract("tabletop")
 NAMES = CONTRACT.action_names
 MS = 1_000_000
 PERIOD = 33 * MS
+ACCELERATION = np.array([joint.max_acceleration for joint in CONTRACT.joints])
 ONE_STEP = max(joint.max_velocity for joint in CONTRACT.joints) / 30 + 1e-9
 REST = np.array([0.1, 0.2, -0.3, 0.4, 0.5, 0.6, 0.02])
 
@@ -252,10 +256,113 @@ def test_a_motion_tells_the_gripper_its_target_anew():
     assert again.gripper == pytest.approx(0.03)
 
 
-@pytest.mark.parametrize("at_rest", [True, False])
-def test_it_is_known_whether_the_sender_had_come_to_rest(at_rest: bool):
+@pytest.mark.parametrize(
+    ("velocities", "at_rest"), [(np.zeros(7), True), (np.eye(7)[2], False), (None, False)]
+)
+def test_it_is_known_whether_the_sender_had_come_to_rest(velocities, at_rest: bool):
     guard = guard_at_rest()
-    guard.on_command(NAMES, REST, now_ns=PERIOD, at_rest=at_rest)
+    guard.on_command(NAMES, REST, now_ns=PERIOD, velocities=velocities)
     guard.on_state(REST, now_ns=300 * MS)
     assert guard.watchdog(now_ns=301 * MS) is not None
     assert guard.ended_at_rest is at_rest
+
+
+JOG = dataclasses.replace(
+    CONTRACT, outputs=dataclasses.replace(CONTRACT.outputs, interface="joint_jog")
+)
+
+
+def velocity_guard() -> CommandGuard:
+    guard = CommandGuard(JOG, follower=VelocityFollower(JOG))
+    guard.on_state(REST, now_ns=0)
+    return guard
+
+
+def test_velocities_lead_to_the_set_point_and_the_gripper_goes_by_position():
+    guard = velocity_guard()
+    speed = np.array([0.3, 0, 0, 0, 0, -0.3, 0])
+    target = REST + speed / 30
+    target[6] += 0.005
+    passed = guard.on_command(NAMES, target, velocities=speed, now_ns=PERIOD)
+    gain = JOG.outputs.position_gain
+    np.testing.assert_allclose(passed.velocities, speed[:6] * (1 + gain / 30), rtol=1e-6)
+    np.testing.assert_array_equal(passed.positions, REST[:6])
+    assert passed.gripper == pytest.approx(0.025)
+    assert passed.duration_s == pytest.approx(2 / 30)
+    assert guard.report().limited == 0
+
+
+@given(st.permutations(range(7)))
+def test_velocities_are_mapped_by_name(order: list[int]):
+    target, speed = REST + 0.005, np.linspace(-0.3, 0.3, 7)
+    plain = velocity_guard().on_command(NAMES, target, velocities=speed, now_ns=PERIOD)
+    mixed = velocity_guard().on_command(
+        [NAMES[i] for i in order], target[order], velocities=speed[order], now_ns=PERIOD
+    )
+    np.testing.assert_array_equal(plain.velocities, mixed.velocities)
+
+
+@pytest.mark.parametrize("bad", [np.full(7, np.nan), np.zeros(6), np.full(7, np.inf)])
+def test_a_command_with_bad_velocities_is_dropped_whole(bad):
+    for guard in (guard_at_rest(), velocity_guard()):
+        with pytest.raises(CommandError):
+            guard.on_command(NAMES, REST, velocities=bad, now_ns=PERIOD)
+        assert guard.report().dropped == 1
+
+
+def test_where_velocities_are_commanded_two_periods_of_silence_stop_the_arm():
+    guard = velocity_guard()
+    guard.on_command(NAMES, REST + 0.05, now_ns=PERIOD)
+    guard.on_state(REST, now_ns=90 * MS)
+    assert guard.watchdog(now_ns=PERIOD + 66 * MS) is None
+    hold = guard.watchdog(now_ns=PERIOD + 67 * MS)
+    assert hold is not None
+    assert not hold.velocities.any()
+    assert guard.report().reason == "no command for 0.067 s"
+    assert guard.watchdog(now_ns=PERIOD + 200 * MS) is None
+
+
+def test_velocities_stop_even_when_nothing_is_measured_any_more():
+    guard = velocity_guard()
+    guard.on_command(NAMES, REST + 0.05, now_ns=PERIOD)
+    with pytest.raises(CommandError, match="no fresh joint state"):
+        guard.on_command(NAMES, REST + 0.06, now_ns=500 * MS)
+    hold = guard.watchdog(now_ns=501 * MS)
+    assert hold is not None
+    assert not hold.velocities.any()
+    assert np.isnan(hold.positions).all()
+    stop = guard.stop("a person pressed stop", now_ns=502 * MS)
+    assert stop is not None
+    assert not stop.velocities.any()
+
+
+def test_a_sender_at_rest_where_the_arm_is_moves_nothing():
+    guard = velocity_guard()
+    moved = REST.copy()
+    for tick in range(1, 6):
+        target = REST + 0.01 * tick
+        guard.on_command(NAMES, target, velocities=np.full(7, 0.3), now_ns=tick * PERIOD)
+        moved = REST + 0.01 * (tick - 2)
+        guard.on_state(moved, now_ns=tick * PERIOD)
+    # The last command of a goal: at rest where the arm is, behind the last set point.
+    last = guard.on_command(NAMES, moved, velocities=np.zeros(7), now_ns=6 * PERIOD)
+    assert np.abs(last.velocities).max() < 0.05
+
+
+def test_velocities_that_had_to_be_limited_are_counted():
+    guard = velocity_guard()
+    passed = guard.on_command(NAMES, REST, velocities=np.full(7, 9.0), now_ns=PERIOD)
+    assert np.abs(passed.velocities).max() <= ACCELERATION.max() / 30 + 1e-9
+    report = guard.report()
+    assert report.limited == 1
+    assert report.limited_joints == NAMES[:6]
+
+
+def test_positions_and_velocities_of_passed_commands_agree():
+    guard, last = guard_at_rest(), REST[:6]
+    for tick in range(1, 20):
+        target = REST + 0.3 * np.sin(tick / 6)
+        passed = guard.on_command(NAMES, target, now_ns=round(tick * 1e9 / 30))
+        step = passed.velocities * passed.duration_s
+        np.testing.assert_allclose(last + step, passed.positions, atol=1e-6)
+        last = passed.positions
