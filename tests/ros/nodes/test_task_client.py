@@ -81,10 +81,10 @@ def serve(system: System):
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Patience in tenths of a second; the fake servers speak as often."""
-    from fastvla_ros.nodes import task_client
+    from fastvla_ros.nodes import task_goal
 
-    monkeypatch.setattr(task_client, "_ASK_AGAIN_S", 0.5)
-    monkeypatch.setattr(task_client, "_SILENT_S", 3.0)
+    monkeypatch.setattr(task_goal, "_ASK_AGAIN_S", 0.5)
+    monkeypatch.setattr(task_goal, "_SILENT_S", 3.0)
 
 
 def interrupting(*conditions: Callable[[], bool]) -> Callable[[], None]:
@@ -143,7 +143,7 @@ def test_a_server_that_hangs_is_noticed(system: System, serve, impatient):
 
 
 def test_a_server_that_comes_back_does_not_know_the_goal(system: System, serve, impatient):
-    from fastvla_ros.nodes.task_client import ServerRestartedError
+    from fastvla_ros.nodes.task_goal import ServerRestartedError
 
     first = serve()
     restarted: list[FakeServer] = []
