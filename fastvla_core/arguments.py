@@ -17,6 +17,11 @@ def positive_float(text: str) -> float:
     return _number(text, float, "a number above 0", lambda x: x > 0)
 
 
+def seconds(text: str) -> float:
+    """A finite number of at least 0."""
+    return _number(text, float, "a number of at least 0", lambda x: x >= 0)
+
+
 def share(text: str) -> float:
     """A number from 0 to 1."""
     return _number(text, float, "a number from 0 to 1", lambda x: 0 <= x <= 1)

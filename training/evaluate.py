@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 
 from fastvla_core.errors import ObservationError, SimError
 from fastvla_core.policy import FastVLA, Quantization
+from fastvla_core.robot.contract_file import load_contract
+from fastvla_core.runtime.merging import MergeChoice, choose_merge
 from fastvla_core.sim.instructions import instruction
 from fastvla_core.sim.monitor import Outcome
 from fastvla_core.sim.rollout import EpisodeResult, rollout_many
 from fastvla_core.sim.tasks import Task, TaskKind, sample_task
-from fastvla_core.types import ActionChunk, Observation
+from fastvla_core.sim.timed_rollout import TimedResult, Timing, timed_rollouts
+from fastvla_core.types import ActionChunk, ChunkPrefix, Observation
 from training.statistics import wilson_interval
 from training.workers import worker_pool
+
+_SIMULATED_ROBOT = "tabletop"
+_Run: TypeAlias = EpisodeResult | TimedResult
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +35,10 @@ class EvaluationConfig:
         seeds: First seed and the one after the last.
         paraphrase: Use the instructions that no training run has seen.
         masked_cameras: Cameras that are taken away from the policy.
+        latency_s: Run against the clock, as the policy server does, and let each inference take
+            so long. None lets the robot wait for it, and moves it from target to target in
+            straight lines.
+        chunk_merge: How chunks follow each other against the clock.
         parallel: Simulators in lock-step per process; inference is batched over them.
     """
 
@@ -37,13 +48,20 @@ class EvaluationConfig:
     quantization: Quantization | None = None
     paraphrase: bool = False
     masked_cameras: tuple[str, ...] = ()
+    latency_s: float | None = None
+    chunk_merge: MergeChoice = "auto"
     parallel: int = 16
     workers: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluationResult:
-    """Counts over all seeds, and the interval of the success rate."""
+    """Counts over all seeds, and the interval of the success rate.
+
+    Attributes:
+        peak_velocity, peak_acceleration: Largest of all setpoints as a share of the contract's
+            limit; None without `EvaluationConfig.latency_s`.
+    """
 
     task: str
     episodes: int
@@ -54,6 +72,8 @@ class EvaluationResult:
     mean_time_s: float
     failed_seeds: tuple[int, ...]
     wall_s: float
+    peak_velocity: float | None = None
+    peak_acceleration: float | None = None
 
 
 def evaluation_task(kind: TaskKind, seed: int, *, paraphrase: bool) -> Task:
@@ -72,6 +92,7 @@ def evaluate(config: EvaluationConfig) -> EvaluationResult:
         CheckpointError: the policy cannot be loaded.
         SimError: there are no seeds, or the simulator cannot start.
         ObservationError: a camera that is to be masked is not the policy's, or none is left.
+        PolicyError: the policy's chunks cannot be merged in that way.
     """
     first, last = config.seeds
     if not 0 <= first < last:
@@ -92,8 +113,10 @@ def evaluate(config: EvaluationConfig) -> EvaluationResult:
 
 
 def _summary(
-    config: EvaluationConfig, results: Sequence[tuple[int, EpisodeResult]], *, wall_s: float
+    config: EvaluationConfig, runs: Sequence[tuple[int, _Run]], *, wall_s: float
 ) -> EvaluationResult:
+    results = [(seed, run.episode if isinstance(run, TimedResult) else run) for seed, run in runs]
+    timed = [run for _, run in runs if isinstance(run, TimedResult)]
     won = [(s, r) for s, r in results if r.outcome is Outcome.SUCCESS]
     wrong = sum(r.outcome is Outcome.WRONG_OBJECT for _, r in results)
     won_seeds = {seed for seed, _ in won}
@@ -107,10 +130,12 @@ def _summary(
         mean_time_s=float(np.mean([r.time_s for _, r in won])) if won else float("nan"),
         failed_seeds=tuple(seed for seed, _ in results if seed not in won_seeds),
         wall_s=wall_s,
+        peak_velocity=max((run.peak_velocity for run in timed), default=None),
+        peak_acceleration=max((run.peak_acceleration for run in timed), default=None),
     )
 
 
-def _run_seeds(config: EvaluationConfig, seeds: list[int]) -> list[tuple[int, EpisodeResult]]:
+def _run_seeds(config: EvaluationConfig, seeds: list[int]) -> list[tuple[int, _Run]]:
     import torch
 
     torch.set_num_threads(1)
@@ -122,23 +147,20 @@ def _run_seeds(config: EvaluationConfig, seeds: list[int]) -> list[tuple[int, Ep
                 mend=f"one of {', '.join(policy.config.cameras)}",
             )
     episodes = [(evaluation_task(config.task, s, paraphrase=config.paraphrase), s) for s in seeds]
-    results = rollout_many(
-        _masked(policy.infer_batch, config.masked_cameras),
-        episodes,
-        n_parallel=min(config.parallel, len(seeds)),
-        execute=policy.config.n_action_steps,
-    )
-    return list(zip(seeds, results))
 
+    def infer(
+        observations: list[Observation], prefixes: list[ChunkPrefix | None] | None = None
+    ) -> list[ActionChunk]:
+        seen = [observation.without_cameras(config.masked_cameras) for observation in observations]
+        return policy.infer_batch(seen, prefixes=prefixes)
 
-BatchPolicy = Callable[[list[Observation]], list[ActionChunk]]
-
-
-def _masked(infer: BatchPolicy, cameras: tuple[str, ...]) -> BatchPolicy:
-    if not cameras:
-        return infer
-
-    def without(observations: list[Observation]) -> list[ActionChunk]:
-        return infer([observation.without_cameras(cameras) for observation in observations])
-
-    return without
+    parallel, execute = min(config.parallel, len(seeds)), policy.config.n_action_steps
+    runs: list[EpisodeResult] | list[TimedResult]
+    if config.latency_s is None:
+        runs = rollout_many(infer, episodes, n_parallel=parallel, execute=execute)
+    else:
+        merge = choose_merge(config.chunk_merge, conditionings=policy.conditionings)
+        timing = Timing(merge=merge, latency_s=config.latency_s, execute_steps=execute)
+        robot = load_contract(_SIMULATED_ROBOT)
+        runs = timed_rollouts(infer, episodes, contract=robot, timing=timing, n_parallel=parallel)
+    return list(zip(seeds, runs))

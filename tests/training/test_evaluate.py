@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from fastvla_core.cli import main
-from fastvla_core.errors import ObservationError, SimError
+from fastvla_core.errors import ObservationError, PolicyError, SimError
 from fastvla_core.sim.instructions import HELD_OUT_TEMPLATES, TRAINING_TEMPLATES
 from fastvla_core.sim.tasks import FIRST_EVALUATION_SEED, TASKS
 from training import evaluate as evaluation
@@ -53,15 +53,30 @@ def test_masking_takes_the_camera_from_the_policy(monkeypatch: pytest.MonkeyPatc
         def __init__(self, policy) -> None:
             self.config, self._policy = policy.config, policy
 
-        def infer_batch(self, observations):
+        def infer_batch(self, observations, **options):
             seen.extend(set(o.images) for o in observations)
-            return self._policy.infer_batch(observations)
+            return self._policy.infer_batch(observations, **options)
 
     load = evaluation.FastVLA.from_pretrained
     monkeypatch.setattr(evaluation.FastVLA, "from_pretrained", lambda *a, **k: Spy(load(*a, **k)))
     evaluate(config(seeds=(FIRST, FIRST + 1), masked_cameras=("wrist",)))
     assert seen
     assert all(cameras == {"front"} for cameras in seen)
+
+
+def test_against_the_clock_the_limits_are_kept_and_the_peaks_are_told(capsys):
+    seeds = f"{FIRST}:{FIRST + 1}"
+    options = ["--seeds", seeds, "--workers", "1", "--latency", "0.2", "--chunk-merge", "rtc"]
+    assert main(["eval", "--task", "reach", *options]) == 0
+    assert "of the limits" in capsys.readouterr().out
+    result = evaluate(config(seeds=(FIRST, FIRST + 1), latency_s=0.2, chunk_merge="rtc"))
+    assert result.peak_acceleration is not None
+    assert 0 < result.peak_acceleration <= 1
+
+
+def test_a_merge_that_the_policy_was_not_trained_for_is_refused():
+    with pytest.raises(PolicyError, match="cannot be merged by 'rtc_trained'"):
+        evaluate(config(latency_s=0.1, chunk_merge="rtc_trained"))
 
 
 @pytest.mark.parametrize("kind", TASKS)

@@ -11,8 +11,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from fastvla_core.arguments import positive_int, share
+from fastvla_core.arguments import positive_int, seconds, share
 from fastvla_core.errors import FastVLAError
+from fastvla_core.runtime.merging import MERGE_CHOICES
 from fastvla_core.sim.tasks import FIRST_EVALUATION_SEED, TASKS
 from training.evaluate import EvaluationConfig, EvaluationResult, evaluate
 
@@ -40,6 +41,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--mask-camera", action="append", default=[], metavar="NAME", help="take a camera away"
     )
     parser.add_argument(
+        "--latency", type=seconds, metavar="S",
+        help="run against the clock, with S seconds from an observation to its chunk (0 for none)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--chunk-merge", choices=MERGE_CHOICES, default="auto",
+        help="how chunks follow each other, with --latency (default: auto)",
+    )  # fmt: skip
+    parser.add_argument(
         "--workers", type=positive_int, default=os.cpu_count() or 1, help="processes"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there")
@@ -66,6 +75,8 @@ def run(args: argparse.Namespace) -> int:
             quantization=args.quantization,
             paraphrase=args.paraphrase,
             masked_cameras=tuple(args.mask_camera),
+            latency_s=args.latency,
+            chunk_merge=args.chunk_merge,
             workers=args.workers,
         )
         result = evaluate(config)
@@ -74,6 +85,7 @@ def run(args: argparse.Namespace) -> int:
         print(
             f"{kind:8} {result.successes:4d}/{result.episodes:<4d}{result.success_rate:5.1%} "
             f"{low:8.1%} - {high:6.1%} {result.wrong_object:8d} {result.mean_time_s:9.2f} s"
+            f"{_peaks(result)}"
         )
     if args.json is not None:
         rows = [_row(r) for r in results]
@@ -83,12 +95,20 @@ def run(args: argparse.Namespace) -> int:
             "quantization": args.quantization,
             "paraphrase": args.paraphrase,
             "masked_cameras": args.mask_camera,
+            "latency_s": args.latency,
+            "chunk_merge": args.chunk_merge,
         }
         args.json.write_text(json.dumps({"settings": settings, "results": rows}, indent=1))
     short = [r.task for r in results if args.at_least and r.success_rate < args.at_least]
     if short:
         print(f"below {args.at_least:.0%}: {', '.join(short)}", file=sys.stderr)
     return 1 if short else 0
+
+
+def _peaks(result: EvaluationResult) -> str:
+    if result.peak_velocity is None or result.peak_acceleration is None:
+        return ""
+    return f"  peaks {result.peak_velocity:.0%} v, {result.peak_acceleration:.0%} a of the limits"
 
 
 def _row(result: EvaluationResult) -> dict[str, Any]:
