@@ -114,11 +114,16 @@ def ros_with() -> Iterator[Callable[..., Ros]]:
         session.close()
 
 
+def child_environment() -> dict[str, str]:
+    """The environment of a child process that imports this project from the checkout."""
+    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    return {**os.environ, "PYTHONPATH": path}
+
+
 @pytest.fixture
 def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
     """Starts a Python script; it is killed at the end if it still runs."""
     started: list[subprocess.Popen[str]] = []
-    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
 
     def run(script: Path, *args: str) -> subprocess.Popen[str]:
         process = subprocess.Popen(
@@ -126,7 +131,7 @@ def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            env={**os.environ, "PYTHONPATH": path},
+            env=child_environment(),
         )
         started.append(process)
         return process
