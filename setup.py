@@ -15,6 +15,7 @@ CORE = [
     "huggingface_hub>=0.30",
     "pyyaml>=6",
     "opencv-python-headless>=4.9,<5",
+    "typing_extensions>=4.1",
 ]
 SIM = ["mujoco>=3.2"]
 BAGS = ["rosbags>=0.11.9,<0.12", "mcap>=1.6", "zstandard>=0.22", "lz4>=4.3"]

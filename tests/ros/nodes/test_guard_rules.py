@@ -362,7 +362,9 @@ def test_positions_and_velocities_of_passed_commands_agree():
     guard, last = guard_at_rest(), REST[:6]
     for tick in range(1, 20):
         target = REST + 0.3 * np.sin(tick / 6)
-        passed = guard.on_command(NAMES, target, now_ns=round(tick * 1e9 / 30))
+        now_ns = round(tick * 1e9 / 30)
+        guard.on_state(REST, now_ns=now_ns)
+        passed = guard.on_command(NAMES, target, now_ns=now_ns)
         step = passed.velocities * passed.duration_s
         np.testing.assert_allclose(last + step, passed.positions, atol=1e-6)
         last = passed.positions
