@@ -91,6 +91,7 @@ setup(
             "black_box = fastvla_ros.nodes.black_box:main",
             "sim_robot = fastvla_ros.nodes.sim_robot:main",
             "task_cli = fastvla_ros.nodes.task_cli:main",
+            "behaviour_tree = fastvla_ros.examples.behaviour_tree:main",
         ]
     },
 )

@@ -23,6 +23,7 @@ class TaskClient:
     def __init__(self, node: Node, *, action_name: str = ACTION_NAME) -> None:
         self._client = ActionClient(node, ExecuteTask, action_name)
         self._name = action_name
+        self._latest: TaskGoal | None = None
 
     def destroy(self) -> None:
         """Leave the graph."""
@@ -31,6 +32,14 @@ class TaskClient:
     def is_ready(self) -> bool:
         """Whether somebody serves the action."""
         return bool(self._client.server_is_ready())
+
+    @property
+    def busy(self) -> bool:
+        """Whether the latest goal of this client has not ended; one that is lost has."""
+        try:
+            return self._latest is not None and self._latest.poll() is None
+        except NoServerError:
+            return False
 
     def wait_for_server(self, *, timeout_s: float) -> None:
         """Wait until the action is served.
@@ -62,13 +71,14 @@ class TaskClient:
             timeout_s: Deadline of the goal; 0 uses the server's parameter.
             answer_timeout_s: How long the server may take to accept or reject.
         """
-        return TaskGoal(
+        self._latest = TaskGoal(
             self._client,
             ExecuteTask.Goal(task=task, timeout_s=float(timeout_s)),
             name=self._name,
             answer_timeout_s=answer_timeout_s,
             on_progress=on_progress,
         )
+        return self._latest
 
     def execute(
         self,

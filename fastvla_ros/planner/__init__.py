@@ -1,0 +1,1 @@
+"""Building blocks of behaviour trees in py_trees: goals as leaves, recovery, small leaves."""
