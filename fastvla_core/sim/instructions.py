@@ -106,11 +106,11 @@ HELD_OUT_TEMPLATES: dict[TaskKind, tuple[str, ...]] = {
         "take the {target} box to the bowl",
     ),
     "stack": (
-        "place the {target} block onto the {reference} cube",
-        "on top of the {reference} box put the {target} cube",
-        "onto the {reference} block move the {target} box",
-        "take the {target} cube and set it on the {reference} box",
-        "pick up the {target} box and place it on top of the {reference} cube",
+        "stack the {target} box on top of the {reference} block",
+        "move the {target} block on top of the {reference} box",
+        "onto the {reference} cube place the {target} box",
+        "pick up the {target} cube and stack it onto the {reference} block",
+        "on the {reference} box stack the {target} cube",
     ),
     "push": (
         "slide the {target} box out of the way",
