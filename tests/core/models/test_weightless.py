@@ -1,0 +1,38 @@
+"""Networks without weights: no memory, no random numbers, no slow import."""
+
+import subprocess
+import sys
+
+import torch
+from torch import nn
+
+from fastvla_core.models.weightless import weightless
+
+
+def test_layers_have_shapes_and_no_memory():
+    with weightless():
+        layers = [nn.Embedding(7, 3), nn.Linear(3, 5), nn.Conv2d(3, 4, 3), nn.LayerNorm(5)]
+        weight = nn.init.trunc_normal_(torch.empty(2, 3))
+    assert weight.shape == (2, 3)
+    for parameter in (p for layer in layers for p in layer.parameters()):
+        assert parameter.is_meta
+    assert layers[0].weight.shape == (7, 3)
+
+
+def test_outside_numbers_are_drawn_as_ever():
+    with weightless():
+        pass
+    assert nn.Embedding(7, 3).weight.std() > 0
+
+
+def test_building_does_not_import_the_compiler():
+    code = (
+        "import sys\n"
+        "from fastvla_core.models.weightless import weightless\n"
+        "from torch import nn\n"
+        "with weightless():\n"
+        "    nn.Embedding(2, 3), nn.init.normal_(nn.Linear(2, 3).weight)\n"
+        "print('torch._dynamo' in sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
