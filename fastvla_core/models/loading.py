@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-
 from fastvla_core.errors import CheckpointError, FastVLAError
 from fastvla_core.models.checkpoint import load_weights, read_json, read_tensors
 from fastvla_core.models.registry import POLICIES
+from fastvla_core.models.weightless import weightless
 from fastvla_core.quant import Nf4Linear, prepare_for_state, quantize_module, quantized_layers
 
 Quantization = Literal["nf4", "int8"]
@@ -62,8 +61,7 @@ def quantization_of(model: Any) -> Quantization | None:
 
 def _build(family: Any, config: Any, folder: Path) -> Any:
     try:
-        # On "meta" no memory is filled with random numbers that are thrown away at once.
-        with torch.device("meta"):
+        with weightless():
             return family.model(config)
     except FastVLAError:
         raise

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
-# Each gives back the tensor that it fills.
+# Each gives back the tensor that it would fill.
 _DRAWS: frozenset[Callable[..., Any]] = frozenset(
     {torch.nn.init.normal_, torch.nn.init.trunc_normal_, torch.Tensor.normal_}
 )
@@ -20,7 +20,8 @@ def weightless() -> Iterator[None]:
     """Put new tensors on "meta" and leave out the drawing of normal numbers.
 
     "meta" has no kernel for that: torch falls back to a Python reference, whose import of
-    torch._dynamo takes longer than all else in loading a small policy.
+    torch._dynamo takes longer than all else in loading a small policy. So does arithmetic:
+    modules draw their weights with `torch.nn.init`, not with `torch.randn(...) * std`.
     """
     with torch.device("meta"), _NoDraws():
         yield

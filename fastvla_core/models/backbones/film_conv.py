@@ -78,7 +78,8 @@ class FilmConvStem(nn.Module):
             height, width = (height + 1) // 2, (width + 1) // 2
         self.token_count = height * width
         self.residual = nn.Conv2d(self.token_width, self.token_width, 3, padding=1)
-        self.positions = nn.Parameter(torch.randn(self.token_count, self.token_width) * 0.02)
+        self.positions = nn.Parameter(torch.empty(self.token_count, self.token_width))
+        nn.init.normal_(self.positions, std=0.02)
 
     def forward(self, images_b3hw: Tensor, condition: Tensor) -> Tensor:
         """Images in [-1, 1] to tokens [b, n, token_width]."""

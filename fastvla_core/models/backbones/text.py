@@ -37,7 +37,8 @@ class TextEncoder(nn.Module):
         self.embed_tokens = nn.Embedding(vocab_size, width)
         # Learned positions: with rotations alone a policy needs much longer to tell "red on blue"
         # from "blue on red" (half right against nine in ten after 300 steps).
-        self.positions = nn.Parameter(torch.randn(max_length, width))
+        self.positions = nn.Parameter(torch.empty(max_length, width))
+        nn.init.normal_(self.positions)
         self.layers = nn.ModuleList(
             TransformerLayer(width, shape, mlp_width=mlp_width) for _ in range(depth)
         )

@@ -66,9 +66,11 @@ class VisionTower(nn.Module):
         self.tokens_per_camera: int = stems[0].token_count
         self.condition_width: int = stems[0].condition_width
         self.projector = nn.Linear(stems[0].token_width, out_width)
-        self.camera_embedding = nn.Parameter(torch.randn(cameras, out_width) * 0.02)
+        self.camera_embedding = nn.Parameter(torch.empty(cameras, out_width))
+        nn.init.normal_(self.camera_embedding, std=0.02)
         if self.condition_width:
-            self.camera_condition = nn.Parameter(torch.randn(cameras, self.condition_width) * 0.02)
+            self.camera_condition = nn.Parameter(torch.empty(cameras, self.condition_width))
+            nn.init.normal_(self.camera_condition, std=0.02)
 
     def forward(
         self, images_bc3hw: Tensor, condition: Tensor | None, *, mask_bc: Tensor | None = None
