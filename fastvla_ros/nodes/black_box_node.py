@@ -29,6 +29,8 @@ from fastvla_ros.black_box.keeper import Keeper
 from fastvla_ros.black_box.ring import Recorded, Ring
 from fastvla_ros.black_box.store import BagStore, Kept
 from fastvla_ros.bridge.joints import stamp_ns
+from fastvla_ros.diagnostics.memory import memory_status
+from fastvla_ros.diagnostics.status import DiagnosticsPublisher, Status
 from fastvla_ros.nodes.black_box_parameters import declare_and_read
 from fastvla_ros.nodes.goal_types import GoalCode
 from fastvla_ros.recording.streams import (
@@ -80,7 +82,7 @@ class BlackBoxNode(Node):
             max_bytes=self._parameters.disk_mib << 20,
         )
         self._watch = GoalWatch()
-        self._instruction = ""
+        self._instruction = self._problem = self._last = ""
         self._started_ns = self._last_ns = self.get_clock().now().nanoseconds
         self._keeper = Keeper(
             self._ring,
@@ -90,6 +92,7 @@ class BlackBoxNode(Node):
             listener=self,
         )
         self._listen()
+        DiagnosticsPublisher(self, hardware_id=self._contract.name, collect=self._statuses)
         self.get_logger().info(
             f"the last {self._parameters.seconds:g} s before each abnormal end of a goal are kept "
             f"in {self._store.folder}"
@@ -114,6 +117,7 @@ class BlackBoxNode(Node):
 
     def on_kept(self, ends: list[End], kept: Kept) -> None:
         """Say where the bag of these ends is."""
+        self._problem, self._last = "", kept.folder.name
         missing = " (without pictures: the disk has no room for them)"
         where = f"{kept.folder}{missing if kept.without_pictures else ''}"
         for end in ends:
@@ -127,6 +131,7 @@ class BlackBoxNode(Node):
     def on_not_kept(self, ends: list[End], error: FastVLAError) -> None:
         """Say why there is no bag; nothing else is the matter."""
         codes = ", ".join(end.code for end in ends)
+        self._problem = error.message
         self.get_logger().error(f"no bag is kept ({codes}): {error}")
 
     # -- what comes in -------------------------------------------------------------------------
@@ -206,6 +211,21 @@ class BlackBoxNode(Node):
         response.success = True
         response.message = f"the last {self._parameters.seconds:g} s go to {self._store.folder}"
         return response
+
+    def _statuses(self) -> list[Status]:
+        message = f"the last one is {self._last}" if self._last else "nothing to keep so far"
+        status = Status(
+            name="bags",
+            level="ERROR" if self._problem else "OK",
+            message=self._problem or message,
+            values={
+                "directory": str(self._store.folder),
+                "bags": len(self._store.bags()),
+                "memory_mib": self._ring.size / (1 << 20),
+                **{f"{name}.left_out": count for name, count in self._ring.left_out.items()},
+            },
+        )
+        return [status, memory_status()]
 
     def _keep(self, ends: list[End]) -> None:
         for end in ends:

@@ -21,6 +21,8 @@ from fastvla_core.types import GripperCommand, JointTrajectoryCommand
 from fastvla_msgs.msg import GuardStatus
 from fastvla_ros.bridge.joints import joint_state_to_state, stamp_ns
 from fastvla_ros.commands import arm, joint_trajectory
+from fastvla_ros.diagnostics.status import DiagnosticsPublisher
+from fastvla_ros.nodes.command_guard_diagnostics import GuardDiagnostics
 from fastvla_ros.nodes.command_guard_gripper import GripperSender
 from fastvla_ros.nodes.command_guard_output import GuardOutput
 from fastvla_ros.nodes.command_guard_rules import (
@@ -89,6 +91,12 @@ class CommandGuardNode(Node):
             _WATCH_PERIOD_S, self._watch, callback_group=MutuallyExclusiveCallbackGroup(),
             clock=Clock(clock_type=ClockType.STEADY_TIME),
         )  # fmt: skip
+        judge = GuardDiagnostics()
+        DiagnosticsPublisher(
+            self,
+            hardware_id=contract.name,
+            collect=lambda: judge.statuses(self._guard.report()),
+        )
         self.get_logger().info(
             f"guarding '{contract.name}': '{contract.outputs.command}' to "
             f"'{contract.outputs.topic}', hold after {contract.watchdog.timeout_s} s of silence"

@@ -36,7 +36,7 @@ class GuardedCommand:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GuardReport:
-    """What `GuardStatus` says."""
+    """What `GuardStatus` says, and how often the arm was held."""
 
     latched: bool
     reason: str
@@ -44,6 +44,7 @@ class GuardReport:
     received: int
     limited: int
     dropped: int
+    holds: int
 
 
 class CommandGuard:
@@ -80,7 +81,7 @@ class CommandGuard:
         self._gripper: float | None = None
         self._reason, self._latched = "", False
         self._limited_joints: tuple[str, ...] = ()
-        self._received = self._limited = self._dropped = 0
+        self._received = self._limited = self._dropped = self._holds = 0
 
     def on_state(
         self, state: NDArray[np.floating], *, now_ns: int, stamp_ns: int = 0
@@ -176,6 +177,7 @@ class CommandGuard:
             received=self._received,
             limited=self._limited,
             dropped=self._dropped,
+            holds=self._holds,
         )
 
     def _pass(
@@ -269,6 +271,7 @@ class CommandGuard:
 
     def _hold(self, reason: str, *, now_ns: int) -> GuardedCommand | None:
         self._moving, self._reason = False, reason
+        self._holds += 1
         positions = np.full(self._joints, np.nan)
         if self._measured is not None and now_ns - self._measured_at_ns <= self._fresh_ns:
             positions = self._measured[: self._joints].copy()

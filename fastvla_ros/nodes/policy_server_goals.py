@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,10 +19,12 @@ from fastvla_msgs.action import ExecuteTask
 from fastvla_ros.bridge.joints import stamp_ns
 from fastvla_ros.bridge.streams import StreamBridge
 from fastvla_ros.commands import joint_trajectory
+from fastvla_ros.diagnostics.goals import GoalTotals, PathHistory
 from fastvla_ros.nodes import policy_server_messages as messages
 from fastvla_ros.nodes.goal_desk import GoalDesk, GoalNotStartedError
 from fastvla_ros.nodes.goal_session import GoalSession
-from fastvla_ros.nodes.goal_types import GoalCode, GoalEnd, Instant, Outcome, PathLatency, Tick
+from fastvla_ros.nodes.goal_types import GoalCode, GoalEnd, Instant, Outcome, Tick
+from fastvla_ros.nodes.policy_server_diagnostics import ServerState
 from fastvla_ros.nodes.policy_server_links import ServerLinks
 from fastvla_ros.nodes.policy_server_parameters import ServerParameters
 from fastvla_ros.nodes.policy_server_safety import SafetyWatch
@@ -52,13 +53,12 @@ class ServerGoals:
 
     Attributes:
         latencies: Each chunk's way from image arrival to command, newest last.
-        last_end: How the last goal ended.
+        totals: What all goals came to.
         last_rejection: Why the last goal was rejected; a goal's client is not told.
     """
 
     def __init__(self, node: Node) -> None:
-        self.latencies: deque[PathLatency] = deque(maxlen=10_000)
-        self.last_end: GoalEnd | None = None
+        self.latencies, self.totals = PathHistory(), GoalTotals()
         self.last_rejection = ""
         self._node = node
         self._safety = SafetyWatch()
@@ -124,9 +124,16 @@ class ServerGoals:
         if self._action is not None:
             self._action.destroy()
 
-    def stop_reason(self) -> str:
-        """Why nothing may move: the server's own stop or the guard's; "" when it may."""
-        return self._safety.reason
+    def state(self) -> ServerState:
+        """What diagnostics tell."""
+        session = self._desk.session
+        return ServerState(
+            task=session.task if session is not None else "",
+            stop=self._safety.reason,
+            rejection=self.last_rejection,
+            totals=self.totals,
+            paths=self.latencies,
+        )
 
     def tick(self) -> None:
         """One control tick."""
@@ -222,7 +229,7 @@ class ServerGoals:
 
     def finish(self, goal_handle: Any, end: GoalEnd) -> None:
         """Bring the action's goal to its final state, and log it."""
-        self.last_end = end
+        self.totals.add(end)
         if end.code is GoalCode.CANCELED and _wait_canceling(goal_handle):
             goal_handle.canceled()
         elif end.code is GoalCode.NONE and end.outcome is not Outcome.FAILURE:

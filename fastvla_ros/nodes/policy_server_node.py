@@ -7,26 +7,20 @@ from collections import deque
 from dataclasses import replace
 from typing import Any
 
-from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
 
 from fastvla_core.errors import FastVLAError, RosError
-from fastvla_core.robot.align import StaleStreamError
 from fastvla_core.robot.contract import RobotContract
 from fastvla_core.robot.contract_file import load_contract
 from fastvla_core.runtime.engine import InferenceWorker
 from fastvla_core.runtime.merging import choose_merge
 from fastvla_msgs.srv import LoadCheckpoint
 from fastvla_ros.bridge.streams import StreamBridge
+from fastvla_ros.diagnostics.status import DiagnosticsPublisher, Status
 from fastvla_ros.nodes.goal_types import PathLatency
-from fastvla_ros.nodes.policy_server_diagnostics import (
-    diagnostics,
-    goal_values,
-    memory_values,
-    stream_values,
-)
+from fastvla_ros.nodes.policy_server_diagnostics import server_statuses
 from fastvla_ros.nodes.policy_server_goals import ServerGoals, Serving
 from fastvla_ros.nodes.policy_server_links import ServerLinks
 from fastvla_ros.nodes.policy_server_loading import BoundedLoader, load_policy, warm_up
@@ -35,8 +29,6 @@ from fastvla_ros.nodes.policy_server_parameters import (
     declare_parameters,
     read_parameters,
 )
-
-_DIAGNOSTICS_PERIOD_S = 1.0
 
 
 class PolicyServerNode(LifecycleNode):
@@ -62,8 +54,7 @@ class PolicyServerNode(LifecycleNode):
         self._starting = False
         self._control_timer: Any = None
         self._changing, self._diagnosing = threading.RLock(), threading.Lock()
-        self._diagnostics: Any = None
-        self._diagnostics_timer: Any = None
+        self._diagnostics: DiagnosticsPublisher | None = None
         if self.get_parameter("autostart").value:
             self._start()
         self._survive_impossible_transitions()
@@ -124,8 +115,9 @@ class PolicyServerNode(LifecycleNode):
         except Exception as error:
             what = f"policy_server: {type(error).__name__}: {error}"
             return self._cannot_configure(RosError(what, mend="this may be a defect: report it"))
-        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
-        self._diagnostics_timer = self._steady_timer(_DIAGNOSTICS_PERIOD_S, self._diagnose)
+        self._diagnostics = DiagnosticsPublisher(
+            self, hardware_id=self._serving.contract.name, collect=self._statuses
+        )
         return TransitionCallbackReturn.SUCCESS
 
     def on_activate(self, state: Any) -> TransitionCallbackReturn:
@@ -257,8 +249,8 @@ class PolicyServerNode(LifecycleNode):
             serving, self._serving = self._serving, None
         if serving is None:
             return
-        self.destroy_timer(self._diagnostics_timer)
-        self.destroy_publisher(self._diagnostics)
+        assert self._diagnostics is not None
+        self._diagnostics.close()
         serving.links.close()
         if not serving.worker.close():
             self.get_logger().error("the policy did not return from its last inference")
@@ -272,29 +264,11 @@ class PolicyServerNode(LifecycleNode):
             clock=Clock(clock_type=ClockType.STEADY_TIME),
         )
 
-    def _diagnose(self) -> None:
+    def _statuses(self) -> list[Status]:
         with self._diagnosing:
+            serving = self._serving
             # Inactive, it publishes nothing at all.
-            if self._serving is not None and self._goals.accepting:
-                self._tell(self._serving)
-
-    def _tell(self, serving: Serving) -> None:
-        now = self.get_clock().now()
-        problem = self._goals.stop_reason()
-        try:
-            serving.bridge.check(now_ns=now.nanoseconds)
-        except StaleStreamError as error:
-            problem = problem or error.message
-        self._diagnostics.publish(
-            diagnostics(
-                stamp=now.to_msg(),
-                name=f"{self.get_fully_qualified_name().lstrip('/')}: serving",
-                problem=problem,
-                summary="a goal runs" if self._goals.running else "ready",
-                values={
-                    **stream_values(serving.bridge, now_ns=now.nanoseconds),
-                    **goal_values(self._goals.last_end),
-                    **memory_values(),
-                },
-            )
-        )
+            if serving is None or not self._goals.accepting:
+                return []
+            now_ns = self.get_clock().now().nanoseconds
+            return server_statuses(self._goals.state(), bridge=serving.bridge, now_ns=now_ns)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import shutil
 import threading
 import time
@@ -399,17 +398,3 @@ def test_the_current_task_and_the_preview_are_published(system: System, checkpoi
     assert chunks
     assert chunks[0].horizon == 8
     assert len(chunks[0].positions) == 8 * 7
-
-
-def test_diagnostics_say_what_is_wrong(system: System, checkpoint: Path):
-    from diagnostic_msgs.msg import DiagnosticArray
-
-    seen: list = []
-    system.robot.create_subscription(DiagnosticArray, "/diagnostics", seen.append, 10)
-    system.serve(checkpoint)
-    wait_until(lambda: any(s.status[0].message == "ready" for s in seen), what="ready")
-    values = {kv.key: kv.value for kv in seen[-1].status[0].values}
-    assert float(values["front.rate_hz"]) > 0
-    system.robot.silent = {"front"}
-    wait_until(lambda: "'front'" in seen[-1].status[0].message, what="the camera's name")
-    json.dumps(values)
