@@ -47,7 +47,17 @@ class TwistConverter:
 
 
 def load_twist_converter(contract: RobotContract, *, source: str | Path) -> TwistConverter | None:
-    """What the contract's `outputs.twist` needs; None where the contract commands otherwise.
+    """What the interface `twist` needs; None where the contract commands otherwise.
+
+    Raises:
+        ContractError: as `load_tool_chain`.
+    """
+    chain, spec = load_tool_chain(contract, source=source), contract.outputs.twist
+    return None if chain is None or spec is None else TwistConverter(spec, chain=chain)
+
+
+def load_tool_chain(contract: RobotContract, *, source: str | Path) -> ToolChain | None:
+    """The arm of the contract's URDF; None where the contract commands no twist.
 
     Args:
         source: The contract's file, or its shipped name; the URDF lies beside it.
@@ -60,9 +70,7 @@ def load_twist_converter(contract: RobotContract, *, source: str | Path) -> Twis
         return None
     names = [contract.driver_names[joint.name] for joint in contract.joints]
     path = _urdf_path(spec.urdf, Path(source))
-    return TwistConverter(
-        spec, chain=read_chain(path, base=spec.base, tool=spec.tool, joints=names)
-    )
+    return read_chain(path, base=spec.base, tool=spec.tool, joints=names)
 
 
 class VelocityFollower:

@@ -32,6 +32,23 @@ class CameraSet:
         Raises:
             SimError: there is no such camera, or no OpenGL context can be made.
         """
+        return self._look(camera).render()
+
+    def render_depth(self, camera: str) -> NDArray[np.float32]:
+        """How far away what a camera sees is along its axis [m], float32 [H, W].
+
+        Raises:
+            SimError: as `render`.
+        """
+        renderer = self._look(camera)
+        renderer.enable_depth_rendering()
+        try:
+            return renderer.render()
+        finally:
+            renderer.disable_depth_rendering()
+
+    def _look(self, camera: str) -> Any:
+        """The renderer, with the scene as that camera has it before it."""
         if camera not in (*POLICY_CAMERAS, SCENE_CAMERA):
             raise SimError(
                 f"no camera '{camera}'", mend=f"one of {', '.join(POLICY_CAMERAS)}, {SCENE_CAMERA}"
@@ -42,7 +59,7 @@ class CameraSet:
         flags = renderer.scene.flags
         flags[self._mujoco.mjtRndFlag.mjRND_SHADOW] = for_people
         flags[self._mujoco.mjtRndFlag.mjRND_REFLECTION] = False
-        return renderer.render()
+        return renderer
 
     def _renderer(self, for_people: bool) -> Any:
         if for_people not in self._renderers:

@@ -197,6 +197,14 @@ class TabletopSim:
         """
         return self._cameras.render(camera)
 
+    def render_depth(self, camera: str) -> NDArray[np.float32]:
+        """How far away what a camera sees is along its axis [m], float32 [H, W].
+
+        Raises:
+            SimError: as `render`.
+        """
+        return self._cameras.render_depth(camera)
+
     @property
     def joints(self) -> NDArray[np.float64]:
         """The six joint angles in full precision [rad], float64 [6]."""

@@ -16,6 +16,7 @@ import subprocess
 import sys
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -50,17 +51,54 @@ def rgb_to_image(rgb: NDArray[np.uint8], *, stamp: Any, frame_id: str) -> Any:
     Args:
         stamp: A `builtin_interfaces/Time`.
     """
+    return _image(rgb, encoding="rgb8", stamp=stamp, frame_id=frame_id)
+
+
+def camera_message(camera: CameraSpec, pixels: NDArray[Any], *, stamp: Any, frame_id: str) -> Any:
+    """The message that a camera of the contract publishes, by its transport.
+
+    Colours are published as rgb8 or JPEG, distances as 16UC1 or PNG.
+
+    Args:
+        pixels: What `read_camera` gives back: uint8 [H, W, 3] RGB, or float32 [H, W] in metres.
+        stamp: A `builtin_interfaces/Time`.
+    """
+    from sensor_msgs.msg import CompressedImage
+
+    if camera.kind == "depth":
+        counts = np.round(pixels / camera.depth_unit_m).clip(0, 65535).astype("<u2")
+        if camera.transport == "raw":
+            return _image(counts, encoding="16UC1", stamp=stamp, frame_id=frame_id)
+        # image_transport's header of 16-bit depth says nothing.
+        header = bytes(12) if camera.transport == "compressed_depth" else b""
+        what = "compressedDepth png" if header else "png compressed "
+        message = CompressedImage(format=f"16UC1; {what}", data=_packed(".png", counts, header))
+    elif camera.transport == "raw":
+        return rgb_to_image(pixels, stamp=stamp, frame_id=frame_id)
+    else:
+        bgr = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
+        message = CompressedImage(format="rgb8; jpeg compressed bgr8", data=_packed(".jpg", bgr))
+    message.header.stamp = stamp
+    message.header.frame_id = frame_id
+    return message
+
+
+def _image(pixels: NDArray[Any], *, encoding: str, stamp: Any, frame_id: str) -> Any:
     from sensor_msgs.msg import Image
 
-    height, width, _ = rgb.shape
     message = Image()
     message.header.stamp = stamp
     message.header.frame_id = frame_id
-    message.height, message.width = height, width
-    message.encoding, message.is_bigendian, message.step = "rgb8", 0, 3 * width
+    message.height, message.width = pixels.shape[:2]
+    message.encoding, message.is_bigendian = encoding, 0
+    message.step = pixels.nbytes // message.height
     # rclpy takes an array.array as it is; any other sequence it checks byte by byte.
-    message.data = array.array("B", rgb.tobytes())
+    message.data = array.array("B", pixels.tobytes())
     return message
+
+
+def _packed(suffix: str, pixels: NDArray[Any], header: bytes = b"") -> array.array[int]:
+    return array.array("B", header + cv2.imencode(suffix, pixels)[1].tobytes())
 
 
 @functools.cache

@@ -42,21 +42,22 @@ class SimDrive:
             CommandError: an unknown joint, a wrong count, or a value that is not finite;
                 nothing is changed then.
         """
-        unknown = [name for name in names if name not in self._names]
-        if unknown:
-            raise CommandError(
-                f"command for unknown joint {', '.join(unknown)}; "
-                f"this robot has {', '.join(self._names)}"
-            )
-        goal = np.asarray(positions, np.float64)
-        if goal.shape != (len(names),) or not np.isfinite(goal).all():
-            raise CommandError(f"command for {len(names)} joints has positions {goal.tolist()}")
-        columns = [self._names.index(name) for name in names]
+        columns, goal = self._checked(names, positions, what="positions")
         with self._lock:
-            self._from[columns] = self._at(now_ns)[columns]
-            self._to[columns] = goal
-            self._begin_ns[columns] = now_ns
-            self._end_ns[columns] = now_ns + max(0, round(duration_s * 1e9))
+            self._begin(columns, goal, now_ns=now_ns, duration_s=duration_s)
+
+    def jog(
+        self, names: Sequence[str], velocities: Sequence[float], *, now_ns: int, duration_s: float
+    ) -> None:
+        """Move the named joints at `velocities` [rad/s or m/s] for `duration_s`, then stand still.
+
+        Raises:
+            CommandError: as `move`.
+        """
+        columns, speed = self._checked(names, velocities, what="velocities")
+        with self._lock:
+            goal = self._at(now_ns)[columns] + speed * duration_s
+            self._begin(columns, goal, now_ns=now_ns, duration_s=duration_s)
 
     def move_gripper(self, name: str, position: float, *, now_ns: int) -> None:
         """Open or close the gripper to `position` [m, one finger] at its largest velocity."""
@@ -69,6 +70,28 @@ class SimDrive:
         """The target of every joint at an instant, float64 [A]."""
         with self._lock:
             return self._at(at_ns)
+
+    def _checked(
+        self, names: Sequence[str], values: Sequence[float], *, what: str
+    ) -> tuple[list[int], NDArray[np.float64]]:
+        unknown = [name for name in names if name not in self._names]
+        if unknown:
+            raise CommandError(
+                f"command for unknown joint {', '.join(unknown)}; "
+                f"this robot has {', '.join(self._names)}"
+            )
+        row = np.asarray(values, np.float64)
+        if row.shape != (len(names),) or not np.isfinite(row).all():
+            raise CommandError(f"command for {len(names)} joints has {what} {row.tolist()}")
+        return [self._names.index(name) for name in names], row
+
+    def _begin(
+        self, columns: list[int], goal: NDArray[np.float64], *, now_ns: int, duration_s: float
+    ) -> None:
+        self._from[columns] = self._at(now_ns)[columns]
+        self._to[columns] = goal
+        self._begin_ns[columns] = now_ns
+        self._end_ns[columns] = now_ns + max(0, round(duration_s * 1e9))
 
     def _at(self, at_ns: int) -> NDArray[np.float64]:
         span = np.maximum(self._end_ns - self._begin_ns, 1)

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,9 @@ from fastvla_core.sim.sim import ACTION_NAMES
 from fastvla_ros.nodes.sim_robot_drive import SimDrive
 
 T = TypeVar("T")
+
+DEPTH_SUFFIX = "_depth"
+"""A depth camera has the name of the simulated camera that it looks through, and this."""
 
 # Later than this behind the clock, the simulation lets time go by instead of hurrying after it.
 _MAX_LAG_NS = 100_000_000
@@ -55,8 +58,8 @@ class SimListener(Protocol):
         """Joint positions and velocities, float32 [S]; rad, m, rad/s, m/s."""
         ...
 
-    def on_image(self, camera: str, stamp_ns: int, image: NDArray[np.uint8]) -> None:
-        """One camera's picture, uint8 [H, W, 3], RGB."""
+    def on_image(self, camera: str, stamp_ns: int, image: NDArray[Any]) -> None:
+        """One camera's picture: uint8 [H, W, 3], RGB, or float32 [H, W] in metres."""
         ...
 
     def on_verdict(self, stamp_ns: int, verdict: Verdict) -> None:
@@ -193,7 +196,7 @@ class SimLoop:
         """Build the simulator in the calling thread and draw every camera once."""
         self._sim = self._make_sim()
         for camera in self._rates.cameras_hz:
-            self._sim.render(camera)
+            self._draw(camera)
         self._stamp_ns = self._first_stamp_ns()
         self._reset(self._seed)
         self._anchor_wall_ns, self._anchor_stamp_ns = self._now_ns(), self._stamp_ns
@@ -232,8 +235,13 @@ class SimLoop:
                 missed = self._stamp_ns - self._due_ns[camera] > period_ns
                 due_ns = self._stamp_ns if missed else self._due_ns[camera]
                 self._due_ns[camera] = due_ns + period_ns
-                self._listener.on_image(camera, self._stamp_ns, self._sim.render(camera))
+                self._listener.on_image(camera, self._stamp_ns, self._draw(camera))
         self._look_at_task()
+
+    def _draw(self, camera: str) -> NDArray[Any]:
+        if self._contract.camera(camera).kind == "depth":
+            return self._sim.render_depth(camera.removesuffix(DEPTH_SUFFIX))
+        return self._sim.render(camera)
 
     def _serve_requests(self) -> None:
         while not self._requests.empty():
@@ -278,7 +286,7 @@ def check_contract(contract: RobotContract, *, image_size: int) -> None:
     """See that the simulator can be the robot of `contract`.
 
     Raises:
-        SimError: other joints or cameras than the simulated ones, or pictures of another size.
+        SimError: other joints or cameras than the simulated ones, or other pictures.
     """
     if contract.action_names != ACTION_NAMES:
         raise SimError(
@@ -287,6 +295,13 @@ def check_contract(contract: RobotContract, *, image_size: int) -> None:
             mend="start the simulator with contract:=tabletop",
         )
     for camera in contract.cameras:
+        expected = "16UC1" if camera.kind == "depth" else "rgb8"
+        if camera.encoding != expected:
+            raise SimError(
+                f"camera '{camera.name}' sends {camera.encoding} in the contract, the simulator "
+                f"{expected}",
+                mend=f"set cameras.{camera.name}.encoding: {expected} in the contract",
+            )
         if camera.policy and (camera.width, camera.height) != (image_size, image_size):
             raise SimError(
                 f"camera '{camera.name}' is {camera.width}x{camera.height} in the contract, "

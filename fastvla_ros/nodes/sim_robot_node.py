@@ -1,4 +1,4 @@
-"""The simulated table-top robot as a ROS node: sensors out, trajectories and gripper goals in."""
+"""The simulated table-top robot as a ROS node: sensors out, commands and gripper goals in."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ import array
 from typing import Any
 
 import numpy as np
-from builtin_interfaces.msg import Time
 from numpy.typing import NDArray
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy, qos_profile_sensor_data
 from rosgraph_msgs.msg import Clock
-from sensor_msgs.msg import Image, JointState
+from sensor_msgs.msg import CompressedImage, Image, JointState
 from std_msgs.msg import Header, String
-from trajectory_msgs.msg import JointTrajectory
 
-from fastvla_core.errors import CommandError, FastVLAError, RosError
+from fastvla_core.errors import FastVLAError, RosError
 from fastvla_core.robot.contract_file import load_contract
 from fastvla_core.sim import TabletopSim
 from fastvla_msgs.msg import TaskOutcome
 from fastvla_msgs.srv import ResetScene
-from fastvla_ros.bridge.images import rgb_to_image
+from fastvla_ros.bridge.images import camera_message
+from fastvla_ros.bridge.joints import to_time
+from fastvla_ros.nodes.sim_robot_arm import ArmInput
 from fastvla_ros.nodes.sim_robot_gripper import GripperServer, GripperState
 from fastvla_ros.nodes.sim_robot_loop import SimLoop, SimRates, Verdict, check_contract
 
@@ -57,7 +57,8 @@ class SimRobotNode(Node):
     def __init__(self, **options: Any) -> None:
         super().__init__("sim_robot", **options)
         self.failure: BaseException | None = None
-        contract = load_contract(self.declare_parameter("contract", "tabletop").value)
+        source = self.declare_parameter("contract", "tabletop").value
+        contract = load_contract(source)
         policy_size = contract.policy_cameras[0].width
         check_contract(contract, image_size=policy_size)
         seed = int(self.declare_parameter("seed", 0).value)
@@ -91,7 +92,7 @@ class SimRobotNode(Node):
             follow_wall=not publish_clock,
         )
         self.loop.start()
-        self._make_inputs()
+        self._make_inputs(source)
         self.get_logger().info(f"simulated robot '{contract.name}' runs, scene of seed {seed}")
 
     def _make_publishers(self, *, publish_clock: bool) -> None:
@@ -101,16 +102,25 @@ class SimRobotNode(Node):
         )
         self._joints = self.create_publisher(JointState, contract.joint_states.topic, 10)
         self._images = {
-            camera.name: self.create_publisher(Image, camera.topic, qos_profile_sensor_data)
+            camera.name: self.create_publisher(
+                Image if camera.transport == "raw" else CompressedImage,
+                camera.topic,
+                qos_profile_sensor_data,
+            )
             for camera in contract.cameras
         }
         self._outcome = self.create_publisher(TaskOutcome, "task_outcome", LATCHED)
 
-    def _make_inputs(self) -> None:
+    def _make_inputs(self, source: str) -> None:
         contract = self._contract
         inputs = MutuallyExclusiveCallbackGroup()
-        self.create_subscription(
-            JointTrajectory, contract.outputs.topic, self._on_trajectory, 10, callback_group=inputs
+        self._arm = ArmInput(
+            self,
+            contract,
+            source=source,
+            drive=self.loop.drive,
+            now_ns=self.loop.stamp_ns,
+            group=inputs,
         )
         self.create_subscription(
             String, "current_task", self._on_task, LATCHED, callback_group=inputs
@@ -142,21 +152,6 @@ class SimRobotNode(Node):
 
     # -- what comes in -------------------------------------------------------------------------
 
-    def _on_trajectory(self, message: JointTrajectory) -> None:
-        if not message.points:
-            return
-        point = message.points[-1]
-        duration_s = point.time_from_start.sec + point.time_from_start.nanosec / 1e9
-        try:
-            self.loop.drive.move(
-                list(message.joint_names),
-                list(point.positions),
-                now_ns=self.loop.stamp_ns(),
-                duration_s=duration_s,
-            )
-        except CommandError as error:
-            self.get_logger().error(f"a trajectory was dropped: {error}")
-
     def _on_task(self, message: String) -> None:
         self.loop.judge(message.data)
 
@@ -173,7 +168,7 @@ class SimRobotNode(Node):
     def on_clock(self, stamp_ns: int) -> None:
         """Publish `/clock` when this node is the source of time."""
         if self._clock_publisher is not None:
-            self._clock_publisher.publish(Clock(clock=_time(stamp_ns)))
+            self._clock_publisher.publish(Clock(clock=to_time(stamp_ns)))
 
     def on_joints(
         self, stamp_ns: int, positions: NDArray[np.float32], velocities: NDArray[np.float32]
@@ -185,15 +180,20 @@ class SimRobotNode(Node):
         self._joints.publish(
             JointState(
                 header=self._header(stamp_ns, self._contract.frame_id),
-                name=list(self._contract.state_names),
+                name=list(self._contract.driver_names.values()),
                 position=array.array("d", positions),
                 velocity=array.array("d", velocities),
             )
         )
 
-    def on_image(self, camera: str, stamp_ns: int, image: NDArray[np.uint8]) -> None:
-        """Publish one picture as rgb8."""
-        message = rgb_to_image(image, stamp=_time(stamp_ns), frame_id=f"{camera}_optical_frame")
+    def on_image(self, camera: str, stamp_ns: int, image: NDArray[Any]) -> None:
+        """Publish one picture, by the camera's transport."""
+        message = camera_message(
+            self._contract.camera(camera),
+            image,
+            stamp=to_time(stamp_ns),
+            frame_id=f"{camera}_optical_frame",
+        )
         self._images[camera].publish(message)
 
     def on_verdict(self, stamp_ns: int, verdict: Verdict) -> None:
@@ -213,8 +213,4 @@ class SimRobotNode(Node):
         self.failure = error
 
     def _header(self, stamp_ns: int, frame_id: str) -> Header:
-        return Header(stamp=_time(stamp_ns), frame_id=frame_id)
-
-
-def _time(stamp_ns: int) -> Time:
-    return Time(sec=stamp_ns // 1_000_000_000, nanosec=stamp_ns % 1_000_000_000)
+        return Header(stamp=to_time(stamp_ns), frame_id=frame_id)

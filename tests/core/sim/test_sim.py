@@ -127,6 +127,17 @@ def test_velocities_are_the_slope_of_the_state(sim: TabletopSim) -> None:
     np.testing.assert_allclose((sim.state() - before) / 0.004, sim.joint_velocities(), atol=2e-3)
 
 
+def test_depth_is_the_distance_along_the_cameras_axis(sim: TabletopSim) -> None:
+    sim.reset(0, randomise=False)
+    depth = sim.render_depth("front")
+    assert (depth.dtype, depth.shape) == (np.float32, (96, 96))
+    colours = sim.render("front")
+    assert colours.dtype == np.uint8
+    # The camera looks down on the table from 0.47 m, at 0.566 of its axis' length.
+    assert 0.3 < depth.min() < depth.max()
+    assert np.median(depth) == pytest.approx(0.47 / 0.566, abs=0.25)
+
+
 def test_an_unknown_camera_is_named(sim: TabletopSim) -> None:
     with pytest.raises(SimError, match="no camera 'top'"):
         sim.render("top")

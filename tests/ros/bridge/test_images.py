@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 import textwrap
 from pathlib import Path
@@ -13,7 +14,8 @@ import pytest
 
 from fastvla_core.errors import MessageError
 from fastvla_ros.bridge import images
-from fastvla_ros.bridge.images import image_to_rgb, read_camera
+from fastvla_ros.bridge.images import camera_message, image_to_rgb, read_camera
+from fastvla_ros.runtime import ensure_ros
 from tests.ros.bridge.messages import CONTRACT, image, picture
 
 RGB = picture(3)
@@ -105,6 +107,40 @@ def test_the_camera_must_send_what_the_contract_says():
         read_camera(front, image(ENCODED["bgr8"], stamp_ns=1, encoding="bgr8"))
     with pytest.raises(MessageError, match="32x32"):
         read_camera(front, image(picture(1, size=32), stamp_ns=1))
+
+
+def stamp():
+    ensure_ros()
+    from builtin_interfaces.msg import Time
+
+    return Time(sec=3, nanosec=4)
+
+
+def published(camera, pixels):
+    message = camera_message(camera, pixels, stamp=stamp(), frame_id="optical")
+    assert (message.header.stamp.sec, message.header.frame_id) == (3, "optical")
+    return message
+
+
+def test_what_a_camera_publishes_is_read_back():
+    front = CONTRACT.camera("front")
+    np.testing.assert_array_equal(read_camera(front, published(front, RGB)), RGB)
+    smooth = cv2.GaussianBlur(RGB, (0, 0), 6)
+    compressed = dataclasses.replace(front, transport="compressed")
+    message = published(compressed, smooth)
+    assert message.format == "rgb8; jpeg compressed bgr8"
+    np.testing.assert_allclose(read_camera(compressed, message), smooth, atol=12)
+
+
+@pytest.mark.parametrize("transport", ["raw", "compressed", "compressed_depth"])
+def test_what_a_depth_camera_publishes_is_read_back(transport: str):
+    front = CONTRACT.camera("front")
+    depth = dataclasses.replace(front, kind="depth", encoding="16UC1", transport=transport)
+    metres = np.linspace(0.3, 70.0, 96 * 96).reshape(96, 96).astype(np.float32)
+    metres[0, 0] = 0.0
+    got = read_camera(depth, published(depth, metres))
+    # 16 bits of millimetres end at 65.535 m.
+    np.testing.assert_allclose(got, np.minimum(metres, 65.535), atol=6e-4)
 
 
 def test_compressed_and_raw_messages_of_a_camera_are_both_read():

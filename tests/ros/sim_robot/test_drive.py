@@ -55,6 +55,21 @@ def test_a_bad_command_changes_nothing(drive, names, positions, message):
     assert not drive.target(MS).any()
 
 
+def test_a_velocity_moves_for_its_time_and_no_longer(drive):
+    drive.jog(["joint2"], [0.5], now_ns=0, duration_s=0.1)
+    assert drive.target(40 * MS)[1] == pytest.approx(0.02)
+    drive.jog(["joint2"], [-0.5], now_ns=40 * MS, duration_s=0.1)
+    assert drive.target(60 * MS)[1] == pytest.approx(0.01)
+    assert drive.target(900 * MS)[1] == pytest.approx(-0.03)
+
+
+@pytest.mark.parametrize("velocities", [[float("inf")], [0.1, 0.1]])
+def test_a_bad_velocity_changes_nothing(drive, velocities):
+    with pytest.raises(CommandError, match="has velocities"):
+        drive.jog(["joint1"], velocities, now_ns=0, duration_s=0.1)
+    assert not drive.target(MS).any()
+
+
 def test_reset_forgets_commands_that_are_under_way(drive):
     drive.move(["joint1"], [1.0], now_ns=0, duration_s=0.1)
     drive.reset(np.full(7, 0.2))

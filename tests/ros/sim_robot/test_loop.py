@@ -199,3 +199,7 @@ def test_a_contract_of_another_robot_is_refused():
     data["cameras"]["wrist"]["width"] = 128
     with pytest.raises(SimError, match="'wrist' is 128x96"):
         check_contract(parse_contract(data), image_size=96)
+    data = load_contract("tabletop").to_dict()
+    data["cameras"]["wrist"]["encoding"] = "bgr8"
+    with pytest.raises(SimError, match="'wrist' sends bgr8 in the contract, the simulator rgb8"):
+        check_contract(parse_contract(data), image_size=96)
