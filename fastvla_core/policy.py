@@ -15,14 +15,15 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from fastvla_core.contract_binding import RobotBinding, bound_config
 from fastvla_core.errors import CheckpointError, DependencyError, PolicyError
-from fastvla_core.models.checkpoint import write_json, write_tensors, written_atomically
+from fastvla_core.models.checkpoint import written_atomically
 from fastvla_core.models.hub import find_checkpoint
+from fastvla_core.models.lerobot.files import NO_LOCAL_FILES, LocalFiles
 from fastvla_core.models.loading import Quantization, load_config, load_model, quantization_of
 from fastvla_core.models.registry import POLICIES, PRESETS
 from fastvla_core.models.statistics import Statistics
 from fastvla_core.quant import dequantized
-from fastvla_core.robot.agreement import check_trained_for
 from fastvla_core.robot.contract import RobotContract
 from fastvla_core.types import ActionChunk, ChunkPrefix, Conditioning, Observation
 
@@ -97,6 +98,9 @@ class FastVLA:
         quantization: Quantization | None = None,
         device: str | torch.device = "cpu",
         contract: RobotContract | None = None,
+        binding: RobotBinding | None = None,
+        files: LocalFiles = NO_LOCAL_FILES,
+        dtype: torch.dtype | None = None,
         seed: int = 0,
     ) -> FastVLA:
         """Load a policy for inference.
@@ -107,7 +111,11 @@ class FastVLA:
                 keeps the checkpoint as it is, quantised or not.
             device: Where to run.
             contract: The robot that is served; see `policy_differences` for what must agree with
-                the one that was trained for.
+                the one that was trained for. A checkpoint that names no robot is bound to it.
+            binding: For a checkpoint of LeRobot or openpi that names no robot: which camera
+                stands for which, and the time between two actions.
+            files: Local folders for parts that the checkpoint names by their place on the Hub.
+            dtype: Type of the weights at full precision; None takes the checkpoint's choice.
             seed: Of the noise; see `reset`.
         Raises:
             CheckpointError: a file is missing, damaged, or does not fit the others.
@@ -115,13 +123,14 @@ class FastVLA:
             QuantError: the weights cannot be quantised.
         """
         folder = find_checkpoint(path_or_name)
-        family, config = load_config(folder)
-        if contract is not None:
+        family, config = load_config(folder, files=files)
+        if contract is not None or binding is not None:
             source = str(folder / "config.json")
-            check_trained_for(contract, config.robot_contract, source=source)
-        processor = family.load_processor(folder, config)
+            config = bound_config(config, contract, binding or RobotBinding(), source=source)
+        processor = family.load_processor(folder, config, files=files)
         model = load_model(family, config, folder, quantization=quantization)
-        return cls(config=config, model=model.to(device), processor=processor, seed=seed)
+        model = model.to(device=device, dtype=dtype)
+        return cls(config=config, model=model, processor=processor, seed=seed)
 
     @property
     def device(self) -> torch.device:
@@ -247,16 +256,16 @@ class FastVLA:
     def save_pretrained(self, folder: str | Path) -> None:
         """Write config.json, model.safetensors, processor files and tokenizer, all or none."""
         with written_atomically(Path(folder)) as new:
-            write_json(new / "config.json", self.config.to_dict())
-            write_tensors(new / "model.safetensors", self.model.state_dict())
-            POLICIES.load(self.config.to_dict()["type"]).save_processor(new, self.processor)
+            family = POLICIES.load(self.config.to_dict()["type"])
+            family.save_config(new, self.config)
+            family.save_weights(new, self.model)
+            family.save_processor(new, self.processor)
 
     def _noise(self, observation: Observation) -> Tensor:
         text = f"{self._seed} {observation.stamp_ns}".encode()
         digest = int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big")
         generator = torch.Generator().manual_seed(digest >> 1)
-        shape = (self.config.chunk_size, len(self.config.action_names))
-        return torch.randn(shape, generator=generator)
+        return torch.randn(self.config.noise_shape, generator=generator)
 
     def _chunk(self, observation: Observation, positions: Any) -> ActionChunk:
         chunk = ActionChunk(

@@ -82,11 +82,11 @@ def _attend_by_products(q_bhtd: Tensor, memory: KeyValue, allowed: Tensor | None
 class KeyValueProjection(nn.Module):
     """Keys and values of a sequence: all that the last prefix layer has to produce."""
 
-    def __init__(self, width: int, shape: AttentionShape) -> None:
+    def __init__(self, width: int, shape: AttentionShape, *, bias: bool = False) -> None:
         super().__init__()
         self.shape = shape
-        self.k_proj = linear(width, shape.kv_heads * shape.head_dim)
-        self.v_proj = linear(width, shape.kv_heads * shape.head_dim)
+        self.k_proj = linear(width, shape.kv_heads * shape.head_dim, bias=bias)
+        self.v_proj = linear(width, shape.kv_heads * shape.head_dim, bias=bias)
 
     def key_value(self, x: Tensor, rope: RopeTable | None) -> KeyValue:
         """Project [b, t, width] to keys (rotated where there is a table) and values."""
@@ -98,10 +98,10 @@ class KeyValueProjection(nn.Module):
 class Attention(KeyValueProjection):
     """Attention of a sequence to itself and, if given, to a cached prefix before it."""
 
-    def __init__(self, width: int, shape: AttentionShape) -> None:
-        super().__init__(width, shape)
-        self.q_proj = linear(width, shape.heads * shape.head_dim)
-        self.o_proj = linear(shape.heads * shape.head_dim, width)
+    def __init__(self, width: int, shape: AttentionShape, *, bias: bool = False) -> None:
+        super().__init__(width, shape, bias=bias)
+        self.q_proj = linear(width, shape.heads * shape.head_dim, bias=bias)
+        self.o_proj = linear(shape.heads * shape.head_dim, width, bias=bias)
 
     def forward(
         self,
@@ -123,3 +123,54 @@ class Attention(KeyValueProjection):
         memory = own if prefix is None else prefix.then(own)
         mixed = attend(rope.rotate(query) if rope else query, memory, allowed)
         return self.o_proj(mixed.transpose(1, 2).flatten(2)), own
+
+
+class CrossAttention(nn.Module):
+    """Attention to the cached keys and values of another transformer, projected once more.
+
+    Args:
+        width: Of the queries' sequence.
+        memory: Heads of the cached keys and values.
+        shape: Own heads.
+    Source: SmolVLA, arXiv:2506.01844.
+    """
+
+    def __init__(self, width: int, *, memory: AttentionShape, shape: AttentionShape) -> None:
+        super().__init__()
+        self.shape = shape
+        memory_width = memory.kv_heads * memory.head_dim
+        self.q_proj = linear(width, shape.heads * shape.head_dim)
+        self.k_proj = linear(memory_width, shape.kv_heads * shape.head_dim)
+        self.v_proj = linear(memory_width, shape.kv_heads * shape.head_dim)
+        self.o_proj = linear(shape.heads * shape.head_dim, width)
+
+    def memory(self, cached: KeyValue) -> KeyValue:
+        """The cached keys (rotated already) and values, projected to the own heads."""
+        return KeyValue(
+            self._projected(self.k_proj, cached.key_bgsd),
+            self._projected(self.v_proj, cached.value_bgsd),
+        )
+
+    def forward(
+        self, x: Tensor, rope: RopeTable, allowed: Tensor | None, cached: KeyValue
+    ) -> Tensor:
+        """[b, t, width] attends to `cached`; only the queries are rotated."""
+        query = self.q_proj(x).unflatten(-1, (self.shape.heads, -1)).transpose(1, 2)
+        mixed = attend(rope.rotate(query), self.memory(cached), allowed)
+        return self.o_proj(mixed.transpose(1, 2).flatten(2))
+
+    def _projected(self, project: nn.Module, cached_bgsd: Tensor) -> Tensor:
+        flat_bsw = cached_bgsd.transpose(1, 2).flatten(2)
+        return project(flat_bsw).unflatten(-1, (self.shape.kv_heads, -1)).transpose(1, 2)
+
+
+def block_mask(query_blocks_t: Tensor, key_blocks_s: Tensor, key_mask_bs: Tensor) -> Tensor:
+    """Who may look at whom when the tokens of a block see their own and all earlier blocks.
+
+    Args:
+        query_blocks_t, key_blocks_s: Block number of each token, not falling along the sequence.
+        key_mask_bs: True where a key is real.
+    Returns:
+        bool [b, 1, t, s] for `attend`.
+    """
+    return ((key_blocks_s <= query_blocks_t[:, None]) & key_mask_bs[:, None])[:, None]

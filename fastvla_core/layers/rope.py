@@ -13,7 +13,7 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class RopeTable:
-    """Cosine and sine of every token's angles, each [t, k]."""
+    """Cosine and sine of every token's angles, each [t, k], or [b, 1, t, k] per sample."""
 
     cos_tk: Tensor
     sin_tk: Tensor
@@ -37,3 +37,8 @@ def rope_table(positions_t: Tensor, *, head_dim: int, base: float = 10_000.0) ->
     exponents_k = torch.arange(0, head_dim, 2, device=positions_t.device).float() / head_dim
     angle_tk = positions_t.float()[:, None] * base**-exponents_k
     return RopeTable(angle_tk.cos(), angle_tk.sin())
+
+
+def rope_table_of_angles(angle_btk: Tensor) -> RopeTable:
+    """The table for tokens whose positions differ between samples; angles in float32 [rad]."""
+    return RopeTable(angle_btk.cos()[:, None], angle_btk.sin()[:, None])

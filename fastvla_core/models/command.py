@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +21,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     listing = actions.add_parser("list", help="shipped policies, types and presets")
     show = actions.add_parser("show", help="what a checkpoint is, and what it was trained for")
     show.add_argument("policy", help="folder, shipped name or Hub repository")
-    for action in (listing, show):
+    parity = actions.add_parser("parity", help="compare policies with stored reference results")
+    parity.add_argument("folder", type=Path, help="folder of stored cases, of one policy or more")
+    for action in (listing, show, parity):
         action.add_argument("--json", action="store_true", help="print JSON")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the answer.
+    """Print the answer; 1 where stored results and ours differ.
 
     Raises:
         CheckpointError: the checkpoint is missing or damaged.
     """
+    if args.action == "parity":
+        return _parity(args.folder, as_json=args.json)
     answer = _listing() if args.action == "list" else describe(args.policy)
     if args.json:
         print(json.dumps(answer, indent=2))
@@ -41,6 +46,17 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _parity(folder: Path, *, as_json: bool) -> int:
+    from fastvla_core.models.parity.run import as_text, run_parity, to_json
+
+    if not folder.is_dir():
+        print(f"fastvla models parity: {folder} is no folder", file=sys.stderr)
+        return 2
+    results = run_parity(folder)
+    print(json.dumps(to_json(results), indent=2) if as_json else as_text(results))
+    return 0 if results and all(result.passed for result in results) else 1
+
+
 def describe(path_or_name: str) -> dict[str, Any]:
     """What a checkpoint is, without building its network.
 
@@ -49,11 +65,12 @@ def describe(path_or_name: str) -> dict[str, Any]:
     """
     from fastvla_core.models.checkpoint import not_finite, tensor_shapes
     from fastvla_core.models.hub import find_checkpoint
+    from fastvla_core.models.lerobot.files import NO_LOCAL_FILES
     from fastvla_core.models.loading import load_config
 
     folder = find_checkpoint(path_or_name)
     family, config = load_config(folder)
-    family.load_processor(folder, config)
+    family.load_processor(folder, config, files=NO_LOCAL_FILES)
     weights = folder / "model.safetensors"
     shapes = tensor_shapes(weights)
     if broken := not_finite(weights):

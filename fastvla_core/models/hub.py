@@ -39,7 +39,19 @@ def find_checkpoint(path_or_name: str | Path) -> Path:
     raise CheckpointError(f"{path} does not exist", mend="check the path")
 
 
-def _download(repo_id: str) -> Path:
+def find_hub_files(repo_id: str, patterns: tuple[str, ...], *, wanted: str) -> Path:
+    """The local folder of some files of a Hub repository, downloaded where they are not yet.
+
+    Raises:
+        CheckpointError: the repository cannot be had, or lacks the file `wanted`.
+    """
+    folder = _download(repo_id, patterns)
+    if not (folder / wanted).is_file():
+        raise CheckpointError(f"the Hub repository '{repo_id}' has no {wanted}")
+    return folder
+
+
+def _download(repo_id: str, patterns: tuple[str, ...] = _FILES) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (
         HfHubHTTPError,
@@ -49,7 +61,7 @@ def _download(repo_id: str) -> Path:
     )
 
     try:
-        return Path(snapshot_download(repo_id, allow_patterns=list(_FILES)))
+        return Path(snapshot_download(repo_id, allow_patterns=list(patterns)))
     except (LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
         if isinstance(error, HfHubHTTPError):
             raise CheckpointError(

@@ -6,17 +6,20 @@ from pathlib import Path
 from typing import Any, Literal
 
 from fastvla_core.errors import CheckpointError, FastVLAError
-from fastvla_core.models.checkpoint import load_weights, read_json, read_tensors
+from fastvla_core.models.checkpoint import read_json
+from fastvla_core.models.lerobot.files import NO_LOCAL_FILES, LocalFiles
 from fastvla_core.models.registry import POLICIES
 from fastvla_core.models.weightless import weightless
-from fastvla_core.quant import Nf4Linear, prepare_for_state, quantize_module, quantized_layers
+from fastvla_core.quant import Nf4Linear, quantize_module, quantized_layers
 
 Quantization = Literal["nf4", "int8"]
 
 
-def load_config(folder: Path) -> tuple[Any, Any]:
+def load_config(folder: Path, *, files: LocalFiles = NO_LOCAL_FILES) -> tuple[Any, Any]:
     """The policy family and the config that FOLDER/config.json names.
 
+    Args:
+        files: What takes the place of parts that the checkpoint names.
     Raises:
         CheckpointError: the file is missing or damaged, or its type is not known.
     """
@@ -25,29 +28,26 @@ def load_config(folder: Path) -> tuple[Any, Any]:
     if not isinstance(data.get("type"), str):
         raise CheckpointError(f"{source}: the key 'type' is missing", mend="is it a policy?")
     family = POLICIES.load(data["type"])
-    return family, family.config(data, source=str(source))
+    return family, family.config(data, folder=folder, files=files)
 
 
 def load_model(family: Any, config: Any, folder: Path, *, quantization: Quantization | None) -> Any:
-    """Build the family's network and give it the weights in FOLDER/model.safetensors, on the CPU.
+    """Build the family's network and give it the checkpoint's weights, on the CPU.
 
     Raises:
-        CheckpointError: the file is missing, damaged, or does not fit the config; or it is
+        CheckpointError: a file is missing, damaged, or does not fit the config; or it is
             quantised in another way than asked for.
         QuantError: the weights cannot be quantised.
     """
-    source = folder / "model.safetensors"
-    tensors = read_tensors(source)
     model = _build(family, config, folder)
     model.eval()
-    prepare_for_state(model, tensors)
-    load_weights(model, tensors, source=source)
+    family.load_weights(model, config, folder)
     stored = quantization_of(model)
     if stored is None and quantization is not None:
         return quantize_module(model, quantization, skip=model.full_precision)
     if quantization not in (None, stored):
         raise CheckpointError(
-            f"{source} is quantised to {stored}, not {quantization}",
+            f"{folder} is quantised to {stored}, not {quantization}",
             mend="quantise the checkpoint at full precision instead",
         )
     return model

@@ -47,7 +47,14 @@ class Registry:
 
 
 POLICIES = Registry(
-    "policy type", {"fastvla_flow": "fastvla_core.models.policies.flow_vla.family:FlowVLAFamily"}
+    "policy type",
+    {
+        "fastvla_flow": "fastvla_core.models.policies.flow_vla.family:FlowVLAFamily",
+        "smolvla": "fastvla_core.models.policies.smolvla.family:SmolVLAFamily",
+        "pi0": "fastvla_core.models.policies.pi.family:Pi0Family",
+        "pi05": "fastvla_core.models.policies.pi.family:Pi05Family",
+        "pi0_fast": "fastvla_core.models.policies.pi0_fast.family:Pi0FastFamily",
+    },
 )
 PRESETS = Registry(
     "policy preset",

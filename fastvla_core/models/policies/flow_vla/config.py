@@ -88,6 +88,11 @@ class FlowVLAConfig:
         return ("inpaint", "trained") if self.max_prefix_steps else ("inpaint",)
 
     @property
+    def noise_shape(self) -> tuple[int, int]:
+        """Action steps and action dimensions."""
+        return self.chunk_size, len(self.action_names)
+
+    @property
     def relative_joints(self) -> tuple[str, ...]:
         """Actions that are predicted relative to the state of the same name."""
         if not self.use_relative_actions:

@@ -8,21 +8,29 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
+from fastvla_core.models.checkpoint import (
+    load_weights,
+    read_tensors,
+    write_json,
+    write_tensors,
+)
+from fastvla_core.models.lerobot.files import NO_LOCAL_FILES, LocalFiles
 from fastvla_core.models.policies.flow_vla.config import FlowVLAConfig, config_from_dict
 from fastvla_core.models.policies.flow_vla.model import FlowVLA
 from fastvla_core.models.policies.flow_vla.processor import FlowVLAProcessor
 from fastvla_core.models.policies.flow_vla.processor_files import load_processor, save_processor
 from fastvla_core.models.statistics import Statistics
 from fastvla_core.models.tokenizer import InstructionTokenizer
+from fastvla_core.quant import prepare_for_state
 
 
 class FlowVLAFamily:
     """Config, network and processor of type "fastvla_flow"."""
 
     @staticmethod
-    def config(data: Mapping[str, Any], *, source: str) -> FlowVLAConfig:
-        """See `config_from_dict`."""
-        return config_from_dict(data, source=source)
+    def config(data: Mapping[str, Any], *, folder: Path, files: LocalFiles) -> FlowVLAConfig:
+        """See `config_from_dict`; nothing is outside of the folder."""
+        return config_from_dict(data, source=str(folder / "config.json"))
 
     @staticmethod
     def model(config: FlowVLAConfig) -> FlowVLA:
@@ -42,7 +50,32 @@ class FlowVLAFamily:
         return FlowVLAProcessor(config, statistics=statistics, tokenizer=instructions)
 
     @staticmethod
-    def load_processor(folder: Path, config: FlowVLAConfig) -> FlowVLAProcessor:
+    def load_weights(model: FlowVLA, config: FlowVLAConfig, folder: Path) -> None:
+        """Give a network that was built on "meta" the weights of FOLDER/model.safetensors.
+
+        Raises:
+            CheckpointError: the file is missing, damaged, or does not fit the config.
+            QuantError: quantised weights are damaged.
+        """
+        source = folder / "model.safetensors"
+        tensors = read_tensors(source)
+        prepare_for_state(model, tensors)
+        load_weights(model, tensors, source=source)
+
+    @staticmethod
+    def save_weights(folder: Path, model: FlowVLA) -> None:
+        """Write FOLDER/model.safetensors."""
+        write_tensors(folder / "model.safetensors", model.state_dict())
+
+    @staticmethod
+    def save_config(folder: Path, config: FlowVLAConfig) -> None:
+        """Write FOLDER/config.json."""
+        write_json(folder / "config.json", config.to_dict())
+
+    @staticmethod
+    def load_processor(
+        folder: Path, config: FlowVLAConfig, *, files: LocalFiles = NO_LOCAL_FILES
+    ) -> FlowVLAProcessor:
         """See `processor_files.load_processor`."""
         return load_processor(folder, config)
 

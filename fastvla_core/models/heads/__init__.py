@@ -1,0 +1,1 @@
+"""How networks turn what they have read into actions."""

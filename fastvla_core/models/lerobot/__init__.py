@@ -1,0 +1,1 @@
+"""Checkpoints in LeRobot's layout and openpi's: configs, weights, processor files."""

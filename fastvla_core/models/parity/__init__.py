@@ -1,0 +1,1 @@
+"""Whether policies compute what their reference implementations computed on stored cases."""

@@ -1,0 +1,205 @@
+"""The networks of pi0 and pi0.5.
+
+Shapes: b batch, c cameras, n tokens of one image, l language tokens, p prefix tokens, t action
+steps, a action dimensions (padded), s suffix tokens, d expert width.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from fastvla_core.layers.mlp import gelu_tanh
+from fastvla_core.layers.norm import AdaptiveRMSNorm
+from fastvla_core.layers.time_embedding import time_embedding
+from fastvla_core.layers.transformer import AdaptiveTransformerLayer
+from fastvla_core.models.backbones.decoder import (
+    GEMMA,
+    Decoder,
+    DecoderSize,
+    decoder_layers,
+    rotation,
+)
+from fastvla_core.models.backbones.paligemma import PaliGemma
+from fastvla_core.models.backbones.siglip import Siglip
+from fastvla_core.models.heads.flow_expert import (
+    Batch,
+    FlowExpertModel,
+    Prefix,
+    PrefixTokens,
+    Suffix,
+)
+from fastvla_core.models.policies.pi.config import PiConfig
+
+
+class GemmaExpert(nn.Module):
+    """A Gemma without words, each layer attending to the prefix's layer and to itself."""
+
+    def __init__(self, size: DecoderSize) -> None:
+        super().__init__()
+        self.size = size
+        self.layers = decoder_layers(size, GEMMA)
+        self.final_norm = GEMMA.norm_of(size)(size.width)
+
+    def forward(self, suffix: Suffix, prefix: Prefix) -> Tensor:
+        """[b, s, d] behind the final norm."""
+        x, allowed = suffix.x_bsd, suffix.allowed(prefix)
+        rope = rotation(suffix.positions_bs(prefix), self.size)
+        for layer, memory in zip(self.layers, prefix.layers, strict=True):
+            x, _ = layer(x, rope, allowed, memory)
+        return self.final_norm(x)
+
+
+class AdaptiveGemmaExpert(nn.Module):
+    """The same with norms and gates that follow the flow time."""
+
+    def __init__(self, size: DecoderSize) -> None:
+        super().__init__()
+        self.size = size
+        self.layers = nn.ModuleList(
+            AdaptiveTransformerLayer(
+                size.width,
+                size.attention,
+                mlp_width=size.mlp_width,
+                eps=size.eps,
+                activation=gelu_tanh,
+            )
+            for _ in range(size.depth)
+        )
+        self.final_norm = AdaptiveRMSNorm(size.width, eps=size.eps)
+
+    def forward(self, suffix: Suffix, prefix: Prefix) -> Tensor:
+        """[b, s, d] behind the final norm."""
+        assert suffix.condition_bd is not None
+        x, allowed = suffix.x_bsd, suffix.allowed(prefix)
+        rope = rotation(suffix.positions_bs(prefix), self.size)
+        for layer, memory in zip(self.layers, prefix.layers, strict=True):
+            x = layer(x, rope, allowed, memory, suffix.condition_bd)
+        return self.final_norm(x, suffix.condition_bd)[0]
+
+
+class PiModel(FlowExpertModel):
+    """PaliGemma over images and instruction; subclasses bring the expert and its inputs."""
+
+    # Small and sensitive, or not read often enough to gain by fewer bits.
+    full_precision: ClassVar[tuple[str, ...]] = (
+        "state_in",
+        "action_in",
+        "action_out",
+        "time_in",
+        "time_out",
+        "paligemma.projector",
+    )
+    expert: nn.Module
+
+    def __init__(self, config: PiConfig) -> None:
+        super().__init__()
+        width = config.expert.width
+        self.config = config
+        self.paligemma = PaliGemma(config.paligemma)
+        self.action_in = nn.Linear(config.max_action_dim, width)
+        self.action_out = nn.Linear(width, config.max_action_dim)
+
+    @property
+    def vision_tower(self) -> Siglip:
+        """PaliGemma's vision tower."""
+        return self.paligemma.vision
+
+    @property
+    def language_model(self) -> Decoder:
+        """PaliGemma's language model."""
+        return self.paligemma.text
+
+    def compile_parts(self) -> None:
+        """Compile vision tower, language model and expert, each by itself."""
+        for part in (self.paligemma.vision, self.paligemma.text, self.expert):
+            part.compile(dynamic=False)
+
+    def image_tokens(self, images_bc3hw: Tensor) -> Tensor:
+        """Tokens of each image, [b, c, n, w]."""
+        return self.paligemma.image_tokens(images_bc3hw)
+
+    def prefix_tokens(self, batch: Batch) -> PrefixTokens:
+        """[image tokens of each camera, language tokens], one block."""
+        images_bcnw = self.image_tokens(batch["images"])
+        language = self.paligemma.text.embed(batch["tokens"])
+        x = torch.cat([images_bcnw.flatten(1, 2).to(language.dtype), language], dim=1)
+        mask_bcn = batch["image_mask"][:, :, None].expand(*images_bcnw.shape[:3])
+        mask = torch.cat([mask_bcn.flatten(1, 2), batch["token_mask"]], dim=1)
+        return PrefixTokens(x, mask, torch.zeros(x.shape[1], dtype=torch.long, device=x.device))
+
+    def read_prefix(self, tokens: PrefixTokens) -> Prefix:
+        """Keys and values of the language model's layers."""
+        layers = self.paligemma.text.memory(tokens.x_bpw, tokens.positions_bp, tokens.allowed)
+        return Prefix(layers, tokens.mask_bp)
+
+    @abstractmethod
+    def suffix_tokens(self, noisy_bta: Tensor, time_b: Tensor, batch: Batch) -> Suffix:
+        """Embed noisy actions at their flow times."""
+
+    def read_suffix(self, suffix: Suffix, prefix: Prefix) -> Tensor:
+        """Run the expert; [b, s, d]."""
+        return self.expert(suffix, prefix)
+
+    def velocity_of(self, output_btd: Tensor) -> Tensor:
+        """Velocities [b, t, a], float32."""
+        return self.action_out(output_btd.to(self.action_out.weight.dtype)).float()
+
+    def embedded_time(self, time_b: Tensor) -> Tensor:
+        """The sinusoid of the flow time, [b, d]."""
+        periods = {"min_period": self.config.min_period, "max_period": self.config.max_period}
+        embedded = time_embedding(time_b, width=self.config.expert.width, **periods)
+        return embedded.to(self.action_in.weight.dtype)
+
+
+class Pi0(PiModel):
+    """pi0: the state is a token of its own, the flow time is joined with each action.
+
+    Source: arXiv:2410.24164.
+    """
+
+    def __init__(self, config: PiConfig) -> None:
+        super().__init__(config)
+        width = config.expert.width
+        self.expert = GemmaExpert(config.expert)
+        self.state_in = nn.Linear(config.max_state_dim, width)
+        self.time_in = nn.Linear(2 * width, width)
+        self.time_out = nn.Linear(width, width)
+
+    def suffix_tokens(self, noisy_bta: Tensor, time_b: Tensor, batch: Batch) -> Suffix:
+        """[state, actions]: the state is blind to the actions, which see each other."""
+        dtype = self.action_in.weight.dtype
+        state = self.state_in(batch["state"].to(dtype))[:, None]
+        action = self.action_in(noisy_bta.to(dtype))
+        time = self.embedded_time(time_b)[:, None].expand_as(action)
+        joined = self.time_in(torch.cat([action, time], dim=-1))
+        x = torch.cat([state, self.time_out(functional.silu(joined))], dim=1)
+        blocks = torch.ones(x.shape[1], dtype=torch.long, device=x.device)
+        blocks[0] = 0
+        return Suffix(x, blocks)
+
+
+class Pi05(PiModel):
+    """pi0.5: the state is in the prompt, the flow time steers the expert's norms.
+
+    Source: arXiv:2504.16054.
+    """
+
+    def __init__(self, config: PiConfig) -> None:
+        super().__init__(config)
+        width = config.expert.width
+        self.expert = AdaptiveGemmaExpert(config.expert)
+        self.time_in = nn.Linear(width, width)
+        self.time_out = nn.Linear(width, width)
+
+    def suffix_tokens(self, noisy_bta: Tensor, time_b: Tensor, batch: Batch) -> Suffix:
+        """The actions, one block, and the condition."""
+        x = self.action_in(noisy_bta.to(self.action_in.weight.dtype))
+        hidden = functional.silu(self.time_in(self.embedded_time(time_b)))
+        condition = functional.silu(self.time_out(hidden))
+        blocks = torch.zeros(x.shape[1], dtype=torch.long, device=x.device)
+        return Suffix(x, blocks, condition)

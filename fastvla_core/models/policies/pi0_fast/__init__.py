@@ -1,0 +1,1 @@
+"""pi0-FAST: PaliGemma that writes its actions as tokens."""

@@ -1,0 +1,183 @@
+"""The network of SmolVLA.
+
+Shapes: b batch, c cameras, n tokens of one image, l language tokens, p prefix tokens, t action
+steps, a action dimensions (padded), w prefix width, d expert width.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from fastvla_core.layers.linear import linear
+from fastvla_core.layers.time_embedding import time_embedding
+from fastvla_core.layers.transformer import CrossAttentionLayer, TransformerLayer
+from fastvla_core.models.backbones.decoder import LLAMA, Decoder, rotation
+from fastvla_core.models.backbones.siglip import Siglip, pixel_shuffle
+from fastvla_core.models.heads.flow_expert import (
+    Batch,
+    FlowExpertModel,
+    Prefix,
+    PrefixTokens,
+    Suffix,
+)
+from fastvla_core.models.policies.smolvla.config import SmolVLAConfig
+
+
+class SmolVLAExpert(nn.Module):
+    """Layers that attend jointly with the prefix, and between them layers that only read it."""
+
+    def __init__(self, config: SmolVLAConfig) -> None:
+        super().__init__()
+        size, memory = config.expert, config.text.attention
+        self.size = size
+        self.reads = config.expert_reads
+        self.layers = nn.ModuleList(
+            TransformerLayer(
+                size.width, size.attention, mlp_width=size.mlp_width, norm=LLAMA.norm_of(size)
+            )
+            if config.is_joint(read)
+            else CrossAttentionLayer(
+                size.width,
+                memory=memory,
+                shape=size.attention,
+                mlp_width=size.mlp_width,
+                norm=LLAMA.norm_of(size),
+            )
+            for read in self.reads
+        )
+        self.final_norm = LLAMA.norm_of(size)(size.width)
+
+    def forward(self, suffix: Suffix, prefix: Prefix) -> Tensor:
+        """[b, t, d] behind the final norm."""
+        x = suffix.x_bsd
+        positions = suffix.positions_bs(prefix)
+        rope = rotation(positions, self.size)
+        from_zero = rotation(positions - positions[:, :1], self.size)
+        allowed = suffix.allowed(prefix)
+        seen = prefix.mask_bp[:, None, None, :].expand(-1, 1, x.shape[1], -1)
+        for layer, read in zip(self.layers, self.reads):
+            if isinstance(layer, CrossAttentionLayer):
+                x = layer(x, from_zero, seen, prefix.layers[read])
+            else:
+                x, _ = layer(x, rope, allowed, prefix.layers[read])
+        return self.final_norm(x)
+
+
+class SmolVLA(FlowExpertModel):
+    """SmolVLM's first layers over images, instruction and state; a flow-matching expert beside it.
+
+    Source: SmolVLA, arXiv:2506.01844.
+    """
+
+    # Small and sensitive, or not read often enough to gain by fewer bits.
+    full_precision: ClassVar[tuple[str, ...]] = (
+        "state_in",
+        "action_in",
+        "action_out",
+        "time_in",
+        "time_out",
+    )
+
+    def __init__(self, config: SmolVLAConfig) -> None:
+        super().__init__()
+        width, expert = config.text.width, config.expert.width
+        self.config = config
+        self.vision = Siglip(config.vision)
+        self.connector = linear(config.vision.width * config.pixel_shuffle**2, width)
+        self.text = Decoder(config.text, style=LLAMA, vocab_size=config.vocab_size)
+        self.expert = SmolVLAExpert(config)
+        self.state_in = nn.Linear(config.max_state_dim, width)
+        self.action_in = nn.Linear(config.max_action_dim, expert)
+        self.time_in = nn.Linear(2 * expert, expert)
+        self.time_out = nn.Linear(expert, expert)
+        self.action_out = nn.Linear(expert, config.max_action_dim)
+
+    @property
+    def vision_tower(self) -> Siglip:
+        """The vision tower."""
+        return self.vision
+
+    @property
+    def language_model(self) -> Decoder:
+        """SmolVLM's layers."""
+        return self.text
+
+    def compile_parts(self) -> None:
+        """Compile vision, language model and expert, each by itself."""
+        for part in (self.vision, self.text, self.expert):
+            part.compile(dynamic=False)
+
+    def image_tokens(self, images_bc3hw: Tensor) -> Tensor:
+        """Tokens of each image, [b, c, n, w], before scaling."""
+        seen = self.vision(images_bc3hw.flatten(0, 1))
+        tokens = self.connector(pixel_shuffle(seen, factor=self.config.pixel_shuffle))
+        return tokens.unflatten(0, images_bc3hw.shape[:2])
+
+    def prefix_tokens(self, batch: Batch) -> PrefixTokens:
+        """[image tokens of each camera, language tokens, state]; the state is its own block."""
+        images_bcnw = self.image_tokens(batch["images"]) * math.sqrt(self.config.text.width)
+        mask_bcn = batch["image_mask"][:, :, None].expand(*images_bcnw.shape[:3])
+        images, image_mask = self._with_markers(images_bcnw, mask_bcn)
+        state = self.state_in(batch["state"].to(self.state_in.weight.dtype))[:, None]
+        language, token_mask = self.text.embed(batch["tokens"]), batch["token_mask"]
+        x = torch.cat([images, language, state.to(images.dtype)], dim=1)
+        mask = torch.cat([image_mask, token_mask, token_mask.new_ones(len(x), 1)], dim=1)
+        blocks = torch.zeros(x.shape[1], dtype=torch.long, device=x.device)
+        blocks[-1] = 1
+        missing = max(0, self.config.prefix_length - x.shape[1])
+        return PrefixTokens(
+            functional.pad(x, (0, 0, 0, missing)),
+            functional.pad(mask, (0, missing)),
+            functional.pad(blocks, (0, missing), value=1),
+        )
+
+    def _with_markers(self, images_bcnw: Tensor, mask_bcn: Tensor) -> tuple[Tensor, Tensor]:
+        """All image tokens in one sequence, each image between its marker tokens if it has any."""
+        if not self.config.image_markers:
+            return images_bcnw.flatten(1, 2), mask_bcn.flatten(1, 2)
+        start, end = self.config.image_markers
+        parts = [
+            self._marker(start, mask_bcn),
+            (images_bcnw, mask_bcn),
+            self._marker(end, mask_bcn),
+        ]
+        tokens, masks = zip(*parts)
+        return torch.cat(tokens, dim=2).flatten(1, 2), torch.cat(masks, dim=2).flatten(1, 2)
+
+    def _marker(self, ids: tuple[int, ...], mask_bcn: Tensor) -> tuple[Tensor, Tensor]:
+        # Unlike language, markers are not scaled; and they are there where the camera is not.
+        tokens = self.text.embed_tokens(torch.tensor(ids, device=mask_bcn.device))
+        b, c = mask_bcn.shape[:2]
+        return tokens.expand(b, c, -1, -1), mask_bcn.new_ones(b, c, len(ids))
+
+    def read_prefix(self, tokens: PrefixTokens) -> Prefix:
+        """Keys and values of SmolVLM's layers."""
+        layers = self.text.memory(tokens.x_bpw, tokens.positions_bp, tokens.allowed)
+        return Prefix(layers, tokens.mask_bp)
+
+    def suffix_tokens(self, noisy_bta: Tensor, time_b: Tensor, batch: Batch) -> Suffix:
+        """Noisy actions joined with their time; each sees itself and those before it."""
+        dtype = self.action_in.weight.dtype
+        action = self.action_in(noisy_bta.to(dtype))
+        time = time_embedding(
+            time_b,
+            width=action.shape[-1],
+            min_period=self.config.min_period,
+            max_period=self.config.max_period,
+        ).to(dtype)
+        joined = torch.cat([action, time[:, None].expand_as(action)], dim=-1)
+        x = self.time_out(functional.silu(self.time_in(joined)))
+        return Suffix(x, torch.arange(x.shape[1], device=x.device))
+
+    def read_suffix(self, suffix: Suffix, prefix: Prefix) -> Tensor:
+        """Run the expert; [b, t, d]."""
+        return self.expert(suffix, prefix)
+
+    def velocity_of(self, output_btd: Tensor) -> Tensor:
+        """Velocities [b, t, a], float32."""
+        return self.action_out(output_btd.to(self.action_out.weight.dtype)).float()
