@@ -54,7 +54,7 @@ def run_tree(
         while until is None or not until():
             tree.root.tick_once()
             tip = tree.root.tip()
-            line = f"{tip.name}: {tip.feedback_message}" if tip is not None else ""
+            line = f"{tip.name}: {tip.feedback_message}" if tip is not None else shown
             if line != shown:
                 say(line)
                 shown = line
