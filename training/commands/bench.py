@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import importlib
+import importlib.util
 import json
 import os
 import platform
@@ -13,13 +14,14 @@ from typing import Any
 
 from fastvla_core.arguments import positive_float, positive_int
 from fastvla_core.errors import FastVLAError
+from fastvla_core.remote.dependency import require_grpc
 
 HELP = (
     "Measure on this machine, one after the other: image to command without the model, the "
     "control rate, and the embedded runtime beside rclpy (ros), inference in fp32, NF4, int8 and "
-    "compiled (policy), training (train)."
+    "compiled (policy), inference behind gRPC (remote), training (train)."
 )
-PARTS = ("ros", "policy", "train")
+PARTS = ("ros", "policy", "remote", "train")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -58,6 +60,15 @@ def run(args: argparse.Namespace) -> int:
         rows = time_variants(args.policy, rounds=args.rounds, threads=args.threads)
         report["policy"] = [dataclasses.asdict(row) for row in rows]
         _print_rows("one chunk", report["policy"])
+    if "remote" in parts and not args.parts and importlib.util.find_spec("grpc") is None:
+        print("\nleft out: remote, because grpcio is not installed")
+    elif "remote" in parts:
+        require_grpc()
+        from training.bench.remote import time_remote
+
+        timings = time_remote(args.policy, rounds=args.rounds, threads=args.threads)
+        report["remote"] = [dataclasses.asdict(row) for row in timings]
+        _print_rows("one chunk, here and behind gRPC on loopback", report["remote"])
     if "train" in parts:
         import torch
 
