@@ -23,7 +23,18 @@ FLAGS = {
     "--enable-external-lib-logs",
     "--disable-external-lib-logs",
 }
-IGNORED = {"--log-config-file", "--log-file-name"}
+VALUED = {
+    "-r",
+    "--remap",
+    "-p",
+    "--param",
+    "--params-file",
+    "--log-level",
+    "-e",
+    "--enclave",
+    "--log-config-file",
+    "--log-file-name",
+}
 OPTIONS = (
     "options are -r FROM:=TO, -p NAME:=VALUE, --params-file FILE, --log-level [LOGGER:=]LEVEL, "
     "-e ENCLAVE, and what follows after `--` is not ROS's"
@@ -84,10 +95,8 @@ def parse_arguments(args: Sequence[str]) -> RosArguments:
             log_levels[logger] = level
         elif option in ("-e", "--enclave"):
             enclave = parse_enclave(value)
-        elif option in FLAGS:
+        else:
             flags.add(option)
-        elif option not in IGNORED:
-            raise UnknownROSArgsError(f"unknown ROS argument '{option}'", mend=OPTIONS)
     return RosArguments(
         tuple(remaps),
         tuple(parameters),
@@ -123,6 +132,8 @@ def _options(args: Sequence[str]) -> Iterator[tuple[str, str]]:
         if option in FLAGS:
             yield option, ""
             continue
+        if option not in VALUED:
+            raise UnknownROSArgsError(f"unknown ROS argument '{option}'", mend=OPTIONS)
         if position == len(words):
             raise RCLInvalidROSArgsError(f"ROS argument '{option}' lacks its value")
         yield option, words[position]

@@ -26,10 +26,6 @@ class NameValidationException(Exception):  # noqa: N818 (rclpy's name)
 
     def __init__(self, kind: str, name: str, error: str, index: int) -> None:
         super().__init__(f"Invalid {kind}: {error}:\n  '{name}'\n   {' ' * index}^")
-        self.name_type = kind
-        self.name = name
-        self.error_msg = error
-        self.invalid_index = index
 
 
 class InvalidNamespaceException(NameValidationException):

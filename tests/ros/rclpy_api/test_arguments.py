@@ -28,7 +28,7 @@ def remap(*rules):
         (["rostopic://command:=x"], "command", "/arm/x"),
         (["rosservice://command:=x"], "command", "/arm/command"),
         (["server:rostopic://command:=x"], "command", "/arm/x"),
-        (["command:={node}_cmd"], "command", "/arm/server_cmd"),
+        (["command:={node}/cmd"], "command", "/arm/server/cmd"),
         (["__ns:=/left"], "command", "/left/command"),
         (["__node:=other"], "~/stop", "/arm/other/stop"),
         (["server:__node:=other", "__ns:=/left"], "~/stop", "/left/other/stop"),
@@ -115,7 +115,7 @@ FILE = """
 /**:
   ros__parameters:
     rate: 1.0
-    deep: {a: 1, b: {c: [x, y]}}
+    deep: {a: 1, b: {c: [u, v]}}
 arm:
   server:
     ros__parameters:
@@ -147,7 +147,7 @@ def test_a_file_says_which_nodes_it_means(ros, tmp_path, name, namespace, expect
     )
     values = {n: p.value for n, p in node.get_parameters_by_prefix("").items()}
     assert values.pop("deep.a") == 1
-    assert list(values.pop("deep.b.c")) == ["x", "y"]
+    assert list(values.pop("deep.b.c")) == ["u", "v"]
     assert not values.pop("use_sim_time")
     assert values == expected
 

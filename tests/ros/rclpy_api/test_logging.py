@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import rclpy
 import rclpy.logging
-from rcl_interfaces.msg import Log
+from rcl_interfaces.msg import Log, LoggerLevel
+from rcl_interfaces.srv import GetLoggerLevels, SetLoggerLevels
 from rclpy.logging import LoggingSeverity, get_logger
 from rclpy.qos import DurabilityPolicy, QoSProfile
 
@@ -58,26 +59,44 @@ def test_a_nodes_messages_go_to_rosout_for_late_listeners_too(ros):
 
 
 def test_rosout_can_be_switched_off(ros):
-    node = ros.node("quiet", enable_rosout=False)
-    assert all(publisher.topic_name != "/rosout" for publisher in node.publishers)
-
-
-@pytest.mark.parametrize("option", ["debug", "talky:=debug"])
-def test_a_nodes_arguments_set_its_own_level_while_it_lives(ros, option):
-    node = ros.node("talky", cli_args=["--ros-args", "--log-level", option])
-    assert node.get_logger().get_effective_level() is LoggingSeverity.DEBUG
-    assert get_logger("other").get_effective_level() is LoggingSeverity.INFO
-    node.destroy_node()
-    assert get_logger("talky").get_effective_level() is LoggingSeverity.INFO
-
-
-def test_the_processs_arguments_set_the_level_of_all_until_the_next_start():
-    args = ["--ros-args", "--log-level", "error", "--log-level", "calm:=fatal"]
-    for given, expected in ((args, LoggingSeverity.ERROR), ([], LoggingSeverity.INFO)):
-        with rclpy.init(args=given):
-            assert get_logger("any").get_effective_level() is expected
+    quiet, got = ros.node("quiet", enable_rosout=False), []
+    loud = ros.node("loud")
+    loud.create_subscription(Log, "/rosout", got.append, 10)
+    assert ros.until(lambda: next(loud.subscriptions).get_publisher_count() >= 1)
+    quiet.get_logger().warning("nobody hears this")
+    loud.get_logger().warning("everybody hears this")
+    assert ros.until(lambda: any(log.name == "loud" for log in got))
+    assert all(log.name != "quiet" for log in got)
 
 
 def test_unknown_levels_are_refused():
-    with pytest.raises(RuntimeError, match="loud"):
+    with pytest.raises(RuntimeError):
         rclpy.logging.get_logging_severity_from_string("loud")
+
+
+def test_children_of_a_nodes_logger_go_to_rosout_with_their_level(ros):
+    node, got = ros.node("parent"), []
+    node.create_subscription(Log, "/rosout", got.append, 10)
+    assert ros.until(lambda: next(node.subscriptions).get_publisher_count() >= 1)
+    node.get_logger().debug("not this")
+    for log in (node.get_logger().info, node.get_logger().error, node.get_logger().fatal):
+        log("this")
+    assert ros.until(lambda: len([g for g in got if g.name == "parent"]) == 3)
+    assert [g.level for g in got if g.name == "parent"] == [20, 40, 50]
+
+
+def test_others_can_see_and_set_log_levels(ros):
+    ros.node("talker", enable_logger_service=True)
+    other = ros.node("other")
+
+    def call(srv, name, **fields):
+        client = other.create_client(srv, f"/talker/{name}")
+        assert client.wait_for_service(timeout_sec=10.0)
+        return ros.result(client.call_async(srv.Request(**fields)))
+
+    levels = [LoggerLevel(name="fastvla.served", level=40), LoggerLevel(name="x", level=41)]
+    results = call(SetLoggerLevels, "set_logger_levels", levels=levels).results
+    assert [result.successful for result in results] == [True, False]
+    got = call(GetLoggerLevels, "get_logger_levels", names=["fastvla.served"]).levels
+    assert [(level.name, level.level) for level in got] == [("fastvla.served", 40)]
+    assert get_logger("fastvla.served").get_effective_level() is LoggingSeverity.ERROR

@@ -35,7 +35,6 @@ def test_good_topic_names(name):
         ("a/1b", 2),
         ("a/", 1),
         ("a~", 1),
-        ("~a", 1),
         ("a-b", 1),
         ("{node", 0),
     ],
@@ -43,8 +42,9 @@ def test_good_topic_names(name):
 def test_bad_topic_names_are_refused_with_the_place(name, index):
     with pytest.raises(InvalidTopicNameException) as caught:
         validate_topic_name(name)
-    assert caught.value.invalid_index == index
-    assert caught.value.name == name
+    # The last line of the message points at the place.
+    assert str(caught.value).splitlines()[-1] == f"   {' ' * index}^"
+    assert f"'{name}'" in str(caught.value)
     with pytest.raises(InvalidServiceNameException):
         validate_topic_name(name, is_service=True)
 

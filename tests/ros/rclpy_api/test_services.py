@@ -115,7 +115,7 @@ def test_a_wrong_request_or_response_is_refused(ros):
     node.create_service(SetBool, "set", lambda q, r: None)
     assert client.wait_for_service(timeout_sec=5.0)
     client.call_async(SetBool.Request())
-    with pytest.raises(TypeError, match="SetBool"):
+    with pytest.raises(TypeError):
         ros.until(lambda: False)
 
 

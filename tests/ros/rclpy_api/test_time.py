@@ -7,7 +7,7 @@ import time
 
 import pytest
 from builtin_interfaces.msg import Time as TimeMsg
-from rclpy.clock import Clock, ClockType, JumpThreshold, ROSClock
+from rclpy.clock import Clock, ClockChange, ClockType, JumpThreshold, ROSClock
 from rclpy.duration import Duration
 from rclpy.parameter import Parameter
 from rclpy.qos import qos_profile_sensor_data
@@ -149,3 +149,27 @@ def test_times_of_different_clocks_do_not_mix():
 def test_a_ros_clock_can_be_made_either_way():
     assert isinstance(Clock(clock_type=ClockType.ROS_TIME), ROSClock)
     assert ROSClock().clock_type is ClockType.ROS_TIME
+
+
+def test_switching_simulated_time_is_a_jump(ros):
+    node, jumps = ros.node("node"), []
+    handle = node.get_clock().create_jump_callback(
+        JumpThreshold(min_forward=None, min_backward=None, on_clock_change=True),
+        pre_callback=lambda: jumps.append("before"),
+        post_callback=lambda jump: jumps.append(ClockChange(int(jump.clock_change)).name),
+    )
+    node.set_parameters([Parameter("use_sim_time", value=True)])
+    assert jumps == ["before", "ROS_TIME_ACTIVATED"]
+    node.set_parameters([Parameter("use_sim_time", value=False)])
+    assert jumps[2:] == ["before", "ROS_TIME_DEACTIVATED"]
+    handle.unregister()
+
+
+def test_a_threshold_needs_something_to_hear():
+    with pytest.raises(ValueError, match="threshold"):
+        JumpThreshold(min_forward=None, min_backward=None, on_clock_change=False)
+    with pytest.raises(ValueError, match="min_backward"):
+        JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=1))
+    clock, everything = Clock(), JumpThreshold(min_forward=None, min_backward=None)
+    with pytest.raises(ValueError, match="callable"):
+        clock.create_jump_callback(everything)
