@@ -1,0 +1,118 @@
+"""A policy that takes 200 ms longer, on the whole graph: commands keep the contract's limits."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fastvla_core.policy import FastVLA
+from fastvla_core.robot.contract_file import load_contract
+from fastvla_core.robot.limits import motion_limits
+from fastvla_ros.bringup_description import BringupOptions
+from fastvla_ros.bringup_run import running
+from fastvla_ros.demo.domain import reserve_domain
+from fastvla_ros.runtime import ensure_ros
+
+CONTRACT = load_contract("tabletop")
+LATENCY_NS = 200_000_000
+MERGES = ("switch", "ensemble", "rtc", "rtc_trained")
+
+
+class SlowPolicy:
+    """The nano policy, whose chunks come at least 200 ms of the robot's time after what was seen.
+
+    It passes for one that was trained for prefixes: here its motion matters, not its success.
+    """
+
+    device = "cpu"
+
+    def __init__(self, now_ns) -> None:
+        self._now_ns = now_ns
+        self._policy = FastVLA.from_pretrained("nano").reconfigured(max_prefix_steps=4)
+        self.conditionings = self._policy.conditionings
+        self.frozen: list[int] = []
+
+    def reset(self, seed=0):
+        self._policy.reset(seed)
+
+    def infer(self, observation, *, prefix=None):
+        chunk = self._policy.infer(observation, prefix=prefix)
+        if prefix is not None:
+            self.frozen.append(prefix.frozen)
+        give_up = time.monotonic() + 60
+        while self._now_ns() < observation.stamp_ns + LATENCY_NS and time.monotonic() < give_up:
+            time.sleep(0.002)
+        return chunk
+
+
+@pytest.fixture
+def policy(monkeypatch: pytest.MonkeyPatch):
+    """Every policy server of this process loads it."""
+    ensure_ros()
+    from fastvla_ros.nodes import policy_server_node, sim_robot_node
+
+    robots = []
+    make = sim_robot_node.SimRobotNode.__init__
+
+    def remember(self, **options):
+        robots.append(self)
+        make(self, **options)
+
+    monkeypatch.setattr(sim_robot_node.SimRobotNode, "__init__", remember)
+    policy = SlowPolicy(lambda: robots[-1].loop.stamp_ns())
+    monkeypatch.setattr(policy_server_node, "load_policy", lambda *_, **__: policy)
+    return policy
+
+
+@pytest.fixture
+def graph(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, policy, request):
+    parameters = tmp_path / "parameters.yaml"
+    parameters.write_text(f"policy_server:\n  ros__parameters:\n    chunk_merge: {request.param}\n")
+    with reserve_domain() as domain:
+        monkeypatch.setenv("ROS_DOMAIN_ID", str(domain))
+        monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+        # Simulated time: a busy machine may be slow, but it does not fail these tests.
+        options = BringupOptions(
+            params_file=str(parameters),
+            seed=4,
+            use_sim_time=True,
+            log_level="warn",
+            black_box=False,
+        )
+        with running(options) as bringup:
+            yield bringup
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("graph", MERGES, indirect=True)
+def test_commands_of_a_slow_policy_keep_velocity_and_acceleration(graph, policy, request):
+    from rclpy.node import Node
+    from trajectory_msgs.msg import JointTrajectory
+
+    from fastvla_ros.nodes.task_client import TaskClient
+
+    probe = graph.process.add(Node("probe", use_global_arguments=False))
+    sent: list[list[float]] = []
+    probe.create_subscription(
+        JointTrajectory, "command", lambda m: sent.append(list(m.points[0].positions)), 1000
+    )
+    client = TaskClient(probe)
+    merge = request.node.callspec.params["graph"]
+    report = client.execute("reach the red cube", timeout_s=20)
+    client.destroy()
+    if merge != "rtc_trained":
+        assert (report.outcome, report.error) == ("success", "NONE"), report
+    if merge.startswith("rtc"):
+        assert policy.frozen
+        assert min(policy.frozen) >= 2
+    # The last one is the hold at the measured position.
+    path = np.array(sent[:-1])
+    assert len(path) > 15
+    velocity = np.diff(path, axis=0) * CONTRACT.control_rate_hz
+    acceleration = np.diff(velocity, axis=0) * CONTRACT.control_rate_hz
+    limits = motion_limits(CONTRACT)
+    assert (np.abs(velocity) <= limits.velocity + 1e-6).all()
+    assert (np.abs(acceleration) <= limits.acceleration + 1e-6).all()
