@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 
 import pytest
@@ -14,6 +15,7 @@ from rclpy.qos import (
     ReliabilityPolicy,
     qos_profile_sensor_data,
 )
+from rclpy.wait_for_message import wait_for_message
 from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import String, UInt32
 
@@ -173,3 +175,49 @@ def test_an_exception_in_a_callback_leaves_through_spin(ros):
     publisher.publish(UInt32())
     with pytest.raises(ZeroDivisionError):
         ros.until(lambda: False)
+
+
+def test_one_message_can_be_waited_for_without_spinning(ros):
+    node = ros.node("node")
+    publisher = node.create_publisher(UInt32, "count", 1)
+
+    def send():
+        while publisher.get_subscription_count() == 0:
+            time.sleep(0.01)
+        publisher.publish(UInt32(data=7))
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    found, message = wait_for_message(UInt32, node, "count", time_to_wait=10.0)
+    thread.join()
+    assert found
+    assert message.data == 7
+    assert wait_for_message(UInt32, node, "nothing", time_to_wait=0.05) == (False, None)
+    assert node.count_subscribers("nothing") == 0
+
+
+def test_the_callback_can_be_replaced(ros):
+    node, first, second = ros.node("node"), [], []
+    subscription = node.create_subscription(UInt32, "count", first.append, 10)
+    publisher = node.create_publisher(UInt32, "count", 10)
+    subscription.callback = lambda message, info: second.append((message, info))
+    assert ros.until(matched(publisher))
+    publisher.publish(UInt32())
+    assert ros.until(lambda: second)
+    assert first == []
+    with pytest.raises(RuntimeError):
+        subscription.callback = lambda: None
+
+
+def test_two_contexts_of_one_process_talk_and_end_apart(ros_with):
+    here, there = ros_with(), ros_with()
+    node, other, got = here.node("node"), there.node("other"), []
+    other.create_subscription(UInt32, "count", got.append, 10)
+    publisher = node.create_publisher(UInt32, "count", 10)
+    assert there.until(matched(publisher))
+    publisher.publish(UInt32())
+    assert there.until(lambda: got)
+    here.context.shutdown()
+    assert there.context.ok()
+    there.node("late").create_publisher(UInt32, "count", 10).publish(UInt32())
+    there.spin(0.05)
