@@ -47,10 +47,13 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _parity(folder: Path, *, as_json: bool) -> int:
+    from fastvla_core.models.parity.cases import find_case_folders
     from fastvla_core.models.parity.run import as_text, run_parity, to_json
 
-    if not folder.is_dir():
-        print(f"fastvla models parity: {folder} is no folder", file=sys.stderr)
+    try:
+        find_case_folders(folder)
+    except CheckpointError as error:
+        print(f"fastvla models parity: {error}", file=sys.stderr)
         return 2
     results = run_parity(folder)
     print(json.dumps(to_json(results), indent=2) if as_json else as_text(results))
