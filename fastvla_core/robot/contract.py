@@ -15,6 +15,12 @@ CommandInterface = Literal["joint_trajectory", "forward_position", "joint_jog", 
 TwistFrame = Literal["base", "tool"]
 StampSource = Literal["header", "receive"]
 
+_OUTPUT_TYPES = {
+    "joint_trajectory": "trajectory_msgs/msg/JointTrajectory",
+    "forward_position": "std_msgs/msg/Float64MultiArray",
+    "joint_jog": "control_msgs/msg/JointJog",
+    "twist": "geometry_msgs/msg/TwistStamped",
+}
 _TRANSPORT_SUFFIX = {
     "raw": "",
     "compressed": "/compressed",
@@ -144,6 +150,11 @@ class OutputsSpec:
     topic: str = "joint_trajectory"
     position_gain: float = 4.0
     twist: TwistSpec | None = None
+
+    @property
+    def message_type(self) -> str:
+        """What the guard publishes on `topic`."""
+        return _OUTPUT_TYPES[self.interface]
 
     @property
     def sends_velocities(self) -> bool:

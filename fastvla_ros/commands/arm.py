@@ -6,7 +6,6 @@ from typing import Any
 
 from typing_extensions import assert_never
 
-from fastvla_core.robot.contract import CommandInterface
 from fastvla_core.types import (
     ArmCommand,
     ForwardPositionCommand,
@@ -15,26 +14,6 @@ from fastvla_core.types import (
     TwistCommand,
 )
 from fastvla_ros.commands import forward_position, joint_jog, joint_trajectory, twist
-
-
-def message_type(interface: CommandInterface) -> Any:
-    """The message class of the topic that an interface is commanded by."""
-    from control_msgs.msg import JointJog
-    from geometry_msgs.msg import TwistStamped
-    from std_msgs.msg import Float64MultiArray
-    from trajectory_msgs.msg import JointTrajectory
-
-    match interface:
-        case "joint_trajectory":
-            return JointTrajectory
-        case "forward_position":
-            return Float64MultiArray
-        case "joint_jog":
-            return JointJog
-        case "twist":
-            return TwistStamped
-        case _:
-            assert_never(interface)
 
 
 def to_message(command: ArmCommand) -> Any:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from fastvla_core.robot.contract import RobotContract
+from fastvla_ros.bridge.classes import message_class
 from fastvla_ros.bringup_spin import SharedProcess
 from fastvla_ros.doctor.graph import Endpoint, Heard, LiveGraph
 from fastvla_ros.doctor.network import discovery_range, ros_domain
@@ -19,7 +20,6 @@ from fastvla_ros.recording.streams import (
     Stream,
     header_stamp_ns,
     listen,
-    message_class,
     robot_streams,
     serving_streams,
     task_streams,

@@ -19,6 +19,7 @@ from fastvla_core.robot.contract_file import load_contract
 from fastvla_core.robot.velocity import VelocityFollower, load_twist_converter
 from fastvla_core.types import GripperCommand, JointTrajectoryCommand
 from fastvla_msgs.msg import GuardStatus
+from fastvla_ros.bridge.classes import message_class
 from fastvla_ros.bridge.joints import joint_state_to_state, stamp_ns
 from fastvla_ros.commands import arm, joint_trajectory
 from fastvla_ros.diagnostics.status import DiagnosticsPublisher
@@ -71,7 +72,7 @@ class CommandGuardNode(Node):
         self._told: GuardReport | None = None
         self._told_ns = 0
         self._output = self.create_publisher(
-            arm.message_type(contract.outputs.interface), contract.outputs.topic, _COMMAND_QOS
+            message_class(contract.outputs.message_type), contract.outputs.topic, _COMMAND_QOS
         )
         self._status = self.create_publisher(GuardStatus, "~/status", STATUS_QOS)
         self._gripper = GripperSender(self, contract.gripper) if contract.gripper else None

@@ -15,7 +15,8 @@ from fastvla_core.robot.contract import RobotContract
 from fastvla_core.robot.kinematics import ToolChain
 from fastvla_core.robot.velocity import load_tool_chain
 from fastvla_core.types import TwistCommand
-from fastvla_ros.commands import arm, joint_jog, twist
+from fastvla_ros.bridge.classes import message_class
+from fastvla_ros.commands import joint_jog, twist
 from fastvla_ros.nodes.sim_robot_drive import SimDrive
 
 # A velocity that is not renewed ends then, as with MoveIt Servo's `incoming_command_timeout`.
@@ -59,7 +60,7 @@ class ArmInput:
         }
         self._take = takes[contract.outputs.interface]
         node.create_subscription(
-            arm.message_type(contract.outputs.interface),
+            message_class(contract.outputs.message_type),
             contract.outputs.topic,
             self._on_command,
             10,
@@ -120,4 +121,4 @@ class ArmInput:
         )
 
     def _renamed(self, names: Any) -> list[str]:
-        return [self._ours.get(name, name) for name in names]
+        return [str(self._ours.get(name, name)) for name in names]

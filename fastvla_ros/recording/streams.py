@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from fastvla_core.bags.definitions import FEEDBACK
 from fastvla_core.robot.buffers import JOINT_STATES
 from fastvla_core.robot.contract import CameraSpec, RobotContract
+from fastvla_ros.bridge.classes import message_class
 
 if TYPE_CHECKING:
     from rclpy.node import Node
@@ -20,12 +20,6 @@ ACTION = "policy_server/execute_task"
 # A hiccup of the recorder must not cost a sample.
 _DEPTH = 100
 _JOINT_TRAJECTORY = "trajectory_msgs/msg/JointTrajectory"
-_OUTPUT_TYPES = {
-    "joint_trajectory": _JOINT_TRAJECTORY,
-    "forward_position": "std_msgs/msg/Float64MultiArray",
-    "joint_jog": "control_msgs/msg/JointJog",
-    "twist": "geometry_msgs/msg/TwistStamped",
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +83,9 @@ def serving_streams(contract: RobotContract) -> tuple[Stream, ...]:
     """What the policy server and the command guard say, to the robot and about themselves."""
     return (
         Stream(name="command", topic=contract.outputs.command, type_name=command_type()),
-        Stream(name="output", topic=contract.outputs.topic, type_name=output_type(contract)),
+        Stream(
+            name="output", topic=contract.outputs.topic, type_name=contract.outputs.message_type
+        ),
         Stream(
             name="action_chunk",
             topic="policy_server/action_chunk",
@@ -123,24 +119,6 @@ def image_type(camera: CameraSpec) -> str:
 def command_type() -> str:
     """What the policy server sends to the guard, whatever the controller wants."""
     return _JOINT_TRAJECTORY
-
-
-def output_type(contract: RobotContract) -> str:
-    """What the guard sends to the arm's controller."""
-    return _OUTPUT_TYPES[contract.outputs.interface]
-
-
-def message_class(type_name: str) -> Any:
-    """The class of a message type, also of an action's feedback.
-
-    Raises:
-        ImportError, AttributeError: ROS does not have it here.
-    """
-    package, kind, name = type_name.split("/")
-    module = importlib.import_module(f"{package}.{kind}")
-    if kind == "action":
-        return getattr(module, name.removesuffix("_FeedbackMessage")).Impl.FeedbackMessage
-    return getattr(module, name)
 
 
 def listen(

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastvla_core.errors import CommandError
-from fastvla_core.robot.contract import CommandInterface
+from fastvla_core.robot.contract import CommandInterface, OutputsSpec
 from fastvla_core.types import (
     ForwardPositionCommand,
     GripperCommand,
@@ -22,6 +22,7 @@ from fastvla_ros.runtime import ensure_ros
 
 ensure_ros()
 
+from fastvla_ros.bridge.classes import message_class  # noqa: E402
 from fastvla_ros.commands import (  # noqa: E402
     arm,
     forward_position,
@@ -146,7 +147,7 @@ COMMANDS = {
 @pytest.mark.parametrize("interface", get_args(CommandInterface))
 def test_every_interface_has_its_message(interface: CommandInterface):
     message = arm.to_message(COMMANDS[interface])
-    assert type(message) is arm.message_type(interface)
+    assert type(message) is message_class(OutputsSpec(interface=interface).message_type)
 
 
 def test_the_gripper_goal_of_each_interface():

@@ -12,10 +12,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
+from fastvla_core.errors import ContractError
 from tests.ros.nodes.robot_rig import CONTRACT, START, TASK, System, wait_until
 
 ARM = [joint.name for joint in CONTRACT.joints]
@@ -264,37 +267,138 @@ def test_a_missing_contract_ends_the_executable_with_one_message(domain_id: int)
     assert "Traceback" not in ended.stderr
 
 
-def test_other_interfaces_of_the_contract(system: System, tmp_path: Path):
-    import yaml
-    from rclpy.parameter import Parameter
-    from std_msgs.msg import Float64MultiArray
-    from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
-
-    from fastvla_ros.nodes.command_guard_node import CommandGuardNode
-
+def other_contract(path: Path, **outputs: Any) -> Path:
+    """The table-top robot with another interface, and the old gripper action."""
     data = CONTRACT.to_dict()
-    data["outputs"] = {
-        "command": "command", "interface": "forward_position", "topic": "forward/commands",
-    }  # fmt: skip
+    data["outputs"] |= {"topic": "other/commands", **outputs}
     data["gripper"]["interface"] = "gripper_command"
-    path = tmp_path / "robot.yaml"
+    data["joint_states"]["names"] = {"shoulder": "joint1", "finger": "gripper"}
     path.write_text(yaml.safe_dump(data, sort_keys=False))
-    got: list = []
-    system.robot.create_subscription(Float64MultiArray, "forward/commands", got.append, 10)
-    parameter = Parameter("contract", value=str(path))
-    system.process.add(
-        CommandGuardNode(use_global_arguments=False, parameter_overrides=[parameter])
-    )
-    publisher = system.robot.create_publisher(JointTrajectory, "command", 10)
-    wait_until(lambda: publisher.get_subscription_count() >= 2, what="the guard")
+    return path
+
+
+class OtherGuard:
+    """A guard that serves another interface, what it sends, and a sender of commands."""
+
+    def __init__(self, system: System, contract_file: Path) -> None:
+        from rclpy.parameter import Parameter
+        from trajectory_msgs.msg import JointTrajectory
+
+        from fastvla_core.robot.contract_file import load_contract
+        from fastvla_ros.bridge.classes import message_class
+        from fastvla_ros.nodes.command_guard_node import CommandGuardNode
+
+        outputs = load_contract(contract_file).outputs
+        self.got: list = []
+        system.robot.create_subscription(
+            message_class(outputs.message_type), outputs.topic, self.got.append, 10
+        )
+        parameter = Parameter("contract", value=str(contract_file))
+        node = CommandGuardNode(use_global_arguments=False, parameter_overrides=[parameter])
+        system.process.add(node)
+        self.publisher = system.robot.create_publisher(JointTrajectory, "command", 10)
+        # The robot itself listens to `command` too.
+        wait_until(lambda: self.publisher.get_subscription_count() >= 2, what="the guard")
+
+    def send(self, positions, velocities) -> None:
+        from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
+
+        point = JointTrajectoryPoint(
+            positions=array.array("d", list(positions)), velocities=array.array("d", velocities)
+        )
+        message = JointTrajectory(joint_names=list(CONTRACT.action_names), points=[point])
+        self.publisher.publish(message)
+
+    def send_until_one_comes(self, positions, velocities) -> None:
+        def sent() -> bool:
+            self.send(positions, velocities)
+            time.sleep(0.02)
+            return bool(self.got)
+
+        wait_until(sent, what="a command of the other interface")
+
+
+SPEED = [0.3, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]
+
+
+def test_forward_positions(system: System, tmp_path: Path):
+    guard = OtherGuard(system, other_contract(tmp_path / "r.yaml", interface="forward_position"))
     target = near(joint1=0.01)
-    message = JointTrajectory(joint_names=list(CONTRACT.action_names))
-    message.points = [JointTrajectoryPoint(positions=array.array("d", target.tolist()))]
+    guard.send_until_one_comes(target, SPEED)
+    np.testing.assert_allclose(list(guard.got[0].data), target[:6], atol=1e-9)
+    # Silence: the measured position.
+    wait_until(lambda: list(guard.got[-1].data) != list(guard.got[0].data), what="the hold")
+    np.testing.assert_allclose(list(guard.got[-1].data), system.robot.state[:6], atol=1e-6)
 
-    def sent() -> bool:
-        publisher.publish(message)
-        time.sleep(0.05)
-        return bool(got)
 
-    wait_until(sent, what="a forward command")
-    np.testing.assert_allclose(list(got[-1].data), target[:6], atol=1e-9)
+def test_jogs_carry_the_drivers_names_and_the_time_and_end_in_zeros(system: System, tmp_path: Path):
+    guard = OtherGuard(system, other_contract(tmp_path / "r.yaml", interface="joint_jog"))
+    guard.send_until_one_comes(near(joint1=0.01), SPEED)
+    jog = guard.got[0]
+    assert list(jog.joint_names) == ["shoulder", *ARM[1:]]
+    assert jog.velocities[0] > 0.3
+    np.testing.assert_allclose(jog.velocities[1:], 0.0, atol=1e-6)
+    age_s = time.time() - (jog.header.stamp.sec + jog.header.stamp.nanosec * 1e-9)
+    assert 0 <= age_s < 5
+    assert jog.duration == pytest.approx(2 / 30)
+    wait_until(lambda: not any(guard.got[-1].velocities), what="the hold")
+
+
+def test_twists_are_the_tools_and_end_in_zeros(system: System, tmp_path: Path):
+    from fastvla_core.resources import share_path
+
+    urdf = share_path("config/robots/tabletop.urdf").read_text()
+    (tmp_path / "arm.urdf").write_text(urdf.replace('"joint1"', '"shoulder"'))
+    spec = {"urdf": "arm.urdf", "base": "base_link", "tool": "tool0", "max_linear": 0.05,
+            "max_angular": 2.0}  # fmt: skip
+    guard = OtherGuard(system, other_contract(tmp_path / "r.yaml", interface="twist", twist=spec))
+    guard.send_until_one_comes(near(joint1=0.01), SPEED)
+    message = guard.got[0]
+    assert message.header.frame_id == "base_link"
+    assert message.header.stamp.sec > 0
+    linear, angular = message.twist.linear, message.twist.angular
+    # joint1 turns about the vertical; the tool swings sideways, at its largest speed.
+    assert np.hypot(linear.x, linear.y) == pytest.approx(0.05, rel=1e-3)
+    assert linear.z == pytest.approx(0.0, abs=1e-6)
+    assert angular.z > 0.05
+    wait_until(lambda: guard.got[-1].twist.linear.y == 0.0, what="the hold")
+    assert guard.got[-1].twist.angular.z == 0.0
+
+
+def test_a_guard_without_its_urdf_does_not_start(system: System, tmp_path: Path):
+    spec = {"urdf": "no.urdf", "base": "a", "tool": "b", "max_linear": 1.0, "max_angular": 1.0}
+    with pytest.raises(ContractError, match=r"there is no file .*no\.urdf"):
+        OtherGuard(system, other_contract(tmp_path / "r.yaml", interface="twist", twist=spec))
+
+
+def test_the_old_gripper_action(system: System, tmp_path: Path):
+    from control_msgs.action import GripperCommand
+    from rclpy.action import ActionServer
+
+    goals: list = []
+
+    def execute(handle: Any) -> Any:
+        goals.append(handle.request.command)
+        handle.succeed()
+        return GripperCommand.Result()
+
+    contract = other_contract(tmp_path / "r.yaml", interface="forward_position")
+    data = yaml.safe_load(contract.read_text())
+    data["gripper"]["action"] = "hand/gripper_cmd"
+    contract.write_text(yaml.safe_dump(data, sort_keys=False))
+    server = ActionServer(system.robot, GripperCommand, "hand/gripper_cmd", execute)
+    guard = OtherGuard(system, contract)
+    for opening in (0.001, 0.0012, 0.006):
+        target = near(gripper=opening)
+        begun = len(guard.got)
+        for _ in range(3):
+            guard.send(target, [0.0] * 7)
+            time.sleep(0.02)
+        wait_until(lambda: len(guard.got) > begun, what="the arm")  # noqa: B023
+    wait_until(lambda: len(goals) >= 2, what="the gripper's goals")
+    server.destroy()
+    # The second opening is within the dead band of the first.
+    assert goals[0].position == pytest.approx(START[6] + 0.001)
+    assert goals[-1].position == pytest.approx(START[6] + 0.006, abs=1e-4)
+    assert all(goal.max_effort == CONTRACT.gripper.max_effort for goal in goals)
+    assert all(abs(goal.position - START[6] - 0.0012) > 1e-5 for goal in goals)
