@@ -9,7 +9,6 @@ import contextlib
 import importlib.util
 import json
 import os
-import tempfile
 from collections.abc import Callable, Iterable
 from hashlib import sha256
 from pathlib import Path
@@ -64,6 +63,9 @@ def write_whole(path: Path, text: str) -> None:
     Raises:
         OSError: the folder cannot be made or written.
     """
+    # Late: most starts write nothing.
+    import tempfile
+
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent)
     try:

@@ -18,6 +18,7 @@ from fastvla_core.errors import DependencyError, RosError
 from fastvla_ros.embedded.wire import rawio
 from fastvla_ros.embedded.wire.config import cyclonedds_config, warn_about_receive_buffer
 from fastvla_ros.embedded.wire.dds_qos import RELIABLE, endpoint_qos
+from fastvla_ros.embedded.wire.memory import keep_freed_memory
 from fastvla_ros.embedded.wire.topic_types import TopicType, TopicTypes
 from fastvla_ros.embedded.wire.typestore import TypeStore
 from fastvla_ros.embedded.wire.waitset import WaitSetThread
@@ -35,6 +36,7 @@ class Domains:
         with self._lock:
             if domain_id not in self._open:
                 warn_about_receive_buffer()
+                keep_freed_memory()
                 self._open[domain_id] = (Domain(domain_id, cyclonedds_config()), 0)
             domain, users = self._open[domain_id]
             self._open[domain_id] = (domain, users + 1)
