@@ -17,6 +17,7 @@ import yaml
 from fastvla_core.robot.contract_file import load_contract
 from fastvla_ros.bringup_spin import SharedProcess
 from fastvla_ros.demo.domain import reserve_domain
+from tests.core.bags.small_disk import can_mount, command_on_small_disk
 from training.bags.episodes import episode_steps
 from training.bags.reader import open_bag
 
@@ -42,7 +43,7 @@ class Robot:
         self.joints = self.node.create_publisher(JointState, contract.joint_states.topic, 10)
         self.command = self.node.create_publisher(JointTrajectory, contract.outputs.command, 10)
         self.outcome = self.node.create_publisher(TaskOutcome, "task_outcome", LATCHED)
-        self.frame = 0
+        self.frame, self.is_noisy = 0, False
 
     def wait_for_recorder(self) -> None:
         topics = [*self.images.values(), self.joints, self.command, self.outcome]
@@ -66,10 +67,13 @@ class Robot:
         joints = JointState(name=list(names), position=positions.tolist())
         joints.header.stamp = stamp
         self.joints.publish(joints)
-        for camera in self.contract.policy_cameras:
+        for name, publisher in self.images.items():
+            camera = self.contract.camera(name)
             pixels = np.full((camera.height, camera.width, 3), self.frame % 256, np.uint8)
-            message = rgb_to_image(pixels, stamp=stamp, frame_id=camera.name)
-            self.images[camera.name].publish(message)
+            if self.is_noisy:
+                # Nothing that a compressor could shrink.
+                pixels = np.random.default_rng(self.frame).integers(0, 256, (200, 200, 3), np.uint8)
+            publisher.publish(rgb_to_image(pixels, stamp=stamp, frame_id=name))
         command = JointTrajectoryCommand(
             stamp_ns=now_ns, names=names, positions=positions + 1.0,
             velocities=np.zeros(7), duration_s=1 / 30,
@@ -148,7 +152,8 @@ def test_an_episode_ends_with_its_own_outcome_not_with_the_last_one(tmp_path, do
     assert steps.label[:, 0] - steps.state[:, 0] == pytest.approx(1.0, abs=0.005)
 
 
-def test_ctrl_c_ends_an_episode_and_keeps_it(tmp_path, domain):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_an_episode_and_keeps_it(tmp_path, domain, number):
     contract_file = _contract(tmp_path)
     with SharedProcess(domain_id=domain) as process:
         robot = Robot(process, load_contract(contract_file))
@@ -156,12 +161,110 @@ def test_ctrl_c_ends_an_episode_and_keeps_it(tmp_path, domain):
         robot.wait_for_recorder()
         while robot.frame < 20:
             robot.step()
-        recorder.send_signal(signal.SIGINT)
+        recorder.send_signal(number)
         output, errors = recorder.communicate(timeout=60)
     assert recorder.returncode == 0, errors
     assert "outcome: success" in output
     with open_bag(tmp_path / "episode") as bag:
         assert bag.topics["/joint_states"].count >= 15
+
+
+def test_a_killed_recorder_leaves_what_it_heard(tmp_path, domain):
+    contract_file = _contract(tmp_path)
+    with SharedProcess(domain_id=domain) as process:
+        robot = Robot(process, load_contract(contract_file))
+        recorder = _record(tmp_path / "episode", contract_file, domain)
+        robot.wait_for_recorder()
+        while robot.frame < 60:
+            robot.step()
+        sent = robot.frame
+        time.sleep(1.5)  # nothing is published now, and half a second later all of it is safe
+        recorder.kill()
+        recorder.communicate(timeout=60)
+    with open_bag(tmp_path / "episode.partial") as bag:
+        assert bag.instruction == "reach the red cube"
+        stamps = [m.stamp_ns for m in bag.messages() if m.topic == "/joint_states"]
+    assert len(stamps) >= sent - 5
+
+
+def test_what_comes_late_or_stops_is_told_and_recorded(tmp_path, domain):
+    contract_file = _contract(tmp_path)
+    with SharedProcess(domain_id=domain) as process:
+        robot = Robot(process, load_contract(contract_file))
+        late = robot.images.pop("wrist")
+        recorder = _record(tmp_path / "episode", contract_file, domain)
+        robot.wait_for_recorder()
+        while robot.frame < 150:
+            robot.step()
+        front, robot.images = robot.images, {"wrist": late}
+        while robot.frame < 300:
+            robot.step()
+        robot.images |= front
+        while robot.frame < 330:
+            robot.step()
+        recorder.send_signal(signal.SIGINT)
+        _, errors = recorder.communicate(timeout=60)
+    assert recorder.returncode == 0, errors
+    said = [line for line in errors.splitlines() if line.startswith("fastvla record:")]
+    for word in ("wrist comes from now on", "front has stopped", "front is back"):
+        assert sum(word in line for line in said) == 1, errors
+    with open_bag(tmp_path / "episode") as bag:
+        assert bag.topics["/wrist/image_raw"].count >= 150
+        assert bag.topics["/front/image_raw"].count >= 150
+
+
+def test_a_camera_of_another_type_is_named_and_the_rest_is_kept(tmp_path, domain):
+    from rclpy.node import Node
+    from sensor_msgs.msg import CompressedImage
+
+    contract_file = _contract(tmp_path)
+    with SharedProcess(domain_id=domain) as process:
+        robot = Robot(process, load_contract(contract_file))
+        robot.images.pop("wrist")
+        other = process.add(Node("webcam", use_global_arguments=False))
+        other.create_publisher(CompressedImage, "wrist/image_raw", 10)
+        recorder = _record(tmp_path / "episode", contract_file, domain)
+        while recorder.poll() is None:
+            robot.step()
+        _, errors = recorder.communicate(timeout=60)
+    assert recorder.returncode == 1
+    assert "nothing came from wrist" in errors
+    assert "/webcam publishes '/wrist/image_raw' as sensor_msgs/msg/CompressedImage" in errors
+    assert "messages are kept" in errors
+    assert "Traceback" not in errors
+    with open_bag(tmp_path / "episode") as bag:
+        assert bag.topics["/front/image_raw"].count > 0
+
+
+@pytest.mark.skipif(not can_mount(), reason="no user namespaces here")
+def test_a_full_disk_is_one_message_and_everything_before_is_kept(tmp_path, domain):
+    contract_file = _contract(tmp_path)
+    disk, copy = tmp_path / "disk", tmp_path / "copy"
+    disk.mkdir()
+    record = [
+        sys.executable, "-m", "fastvla_core.cli", "record", "--task", "reach", "--out",
+        str(disk / "episode"), "--contract", str(contract_file),
+    ]  # fmt: skip
+    # The disk is gone with its namespace.
+    script = '"$@"; status=$?; cp -r "$0" "' + str(copy) + '"; exit $status'
+    command = command_on_small_disk("sh", "-c", script, str(disk), *record, folder=disk, size="9m")
+    with SharedProcess(domain_id=domain) as process:
+        robot = Robot(process, load_contract(contract_file))
+        recorder = subprocess.Popen(
+            command, env={**os.environ, "ROS_DOMAIN_ID": str(domain)}, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+        robot.wait_for_recorder()
+        robot.is_noisy = True
+        while recorder.poll() is None:
+            robot.step()
+        _, errors = recorder.communicate(timeout=60)
+    assert recorder.returncode == 1
+    assert errors.count("the disk is full; what was recorded until now is kept") == 1, errors
+    assert "Traceback" not in errors
+    with open_bag(copy / "episode") as bag:
+        assert not bag.problems
+        assert bag.topics["/front/image_raw"].count >= 5
 
 
 def test_a_silent_robot_is_named_and_no_empty_bag_is_left(tmp_path, domain):

@@ -103,8 +103,11 @@ def _record_live(args: argparse.Namespace, contract: RobotContract) -> int:
                 namespace=args.namespace,
                 use_sim_time=args.use_sim_time,
             )
-        except FastVLAError:
-            if not writer.message_count:
+        except (FastVLAError, OSError):
+            if writer.message_count:
+                kept = writer.close()
+                print(f"{kept}: {writer.message_count} messages are kept", file=sys.stderr)
+            else:
                 writer.discard()
             raise
         if outcome == "unknown":

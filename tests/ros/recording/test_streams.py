@@ -1,0 +1,49 @@
+"""The topics of a contract, with the types that the nodes use."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+
+import pytest
+
+from fastvla_core.bags import definitions
+from fastvla_core.robot.contract import CommandInterface
+from fastvla_core.robot.contract_file import load_contract
+from fastvla_ros.recording import streams
+from fastvla_ros.runtime import ensure_ros
+
+ensure_ros()
+CONTRACT = load_contract("tabletop")
+
+
+@pytest.mark.parametrize("interface", typing.get_args(CommandInterface))
+def test_every_output_is_recorded_as_the_guard_sends_it(interface):
+    from fastvla_ros.commands import arm
+
+    outputs = dataclasses.replace(CONTRACT.outputs, interface=interface)
+    contract = dataclasses.replace(CONTRACT, outputs=outputs)
+    stream = next(s for s in streams.serving_streams(contract) if s.name == "output")
+    assert streams.message_class(stream.type_name) is arm.message_type(interface)
+    assert definitions.is_known(stream.type_name)
+
+
+def test_every_stream_can_be_subscribed_to_and_written():
+    every = (
+        *streams.robot_streams(CONTRACT), *streams.serving_streams(CONTRACT),
+        *streams.task_streams(),
+    )  # fmt: skip
+    assert len({stream.name for stream in every}) == len(every)
+    for stream in every:
+        assert streams.message_class(stream.type_name)
+        assert definitions.definition(stream.type_name)
+
+
+def test_the_stamp_of_a_serialised_message():
+    from builtin_interfaces.msg import Time
+    from rclpy.serialization import serialize_message
+    from sensor_msgs.msg import JointState
+
+    message = JointState(name=["a"], position=[1.0])
+    message.header.stamp = Time(sec=7, nanosec=8)
+    assert streams.header_stamp_ns(bytes(serialize_message(message))) == 7_000_000_008
