@@ -59,7 +59,8 @@ ARGUMENTS: Mapping[str, str] = {
     "log_level": "debug, info, warn, error or fatal",
     "autostart": "configure and activate the policy server at once",
     "contract": "robot contract: a shipped name (tabletop) or a YAML file",
-    "checkpoint": "policy: a shipped name (nano), a folder, or a Hugging Face repository",
+    "checkpoint": "policy: a shipped name (nano), a folder, a Hugging Face repository, or the "
+    "address of another machine (grpcs://host:port)",
     "quantization": "weights: nf4, int8 or none",
     "device": "auto, cpu or cuda",
     "sim": "start the simulated robot; false on a real one",

@@ -106,8 +106,9 @@ class RemotePolicy:
 
     @property
     def device(self) -> str:
-        """Where the network runs."""
-        return f"{self.description.device} at {self._address}"
+        """Where the network runs, and with what weights."""
+        weights = self.description.quantization or "full precision"
+        return f"{weights}, {self.description.device} of '{self.description.checkpoint}'"
 
     def reset(self, seed: int = 0) -> None:
         """Start over: chunks count from 0, and the noise comes from `seed`."""

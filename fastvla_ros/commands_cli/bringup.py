@@ -58,6 +58,7 @@ def check_options(options: BringupOptions) -> None:
     """
     from fastvla_core.errors import FastVLAError
     from fastvla_core.models.hub import find_checkpoint
+    from fastvla_core.remote.address import is_remote, parse_url
     from fastvla_core.robot.contract_file import load_contract
 
     load_contract(options.contract)
@@ -69,7 +70,10 @@ def check_options(options: BringupOptions) -> None:
         raise FastVLAError(
             f"log_level is '{options.log_level}'", mend=f"one of {', '.join(_LOG_LEVELS)}"
         )
-    find_checkpoint(options.checkpoint)
+    if is_remote(options.checkpoint):
+        parse_url(options.checkpoint)
+    else:
+        find_checkpoint(options.checkpoint)
 
 
 def truth(text: str) -> bool:

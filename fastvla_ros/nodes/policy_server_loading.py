@@ -17,6 +17,7 @@ from fastvla_core.serving import load_to_serve, warm_up_observations
 from fastvla_ros.nodes.policy_server_parameters import ServerParameters
 
 _POLL_S = 0.002
+_CONNECT_TIMEOUT_S = 10.0
 
 
 class ServedPolicy(InferencePolicy, Protocol):
@@ -51,8 +52,16 @@ def load_policy(parameters: ServerParameters, *, contract: RobotContract) -> Ser
         credentials=parameters.remote_credentials or None,
         contract=contract,
         timeout_s=parameters.inference_timeout_s,
+        connect_timeout_s=_CONNECT_TIMEOUT_S,
         jpeg_quality=parameters.remote_jpeg_quality,
     )
+
+
+def how_it_is_served(parameters: ServerParameters, policy: ServedPolicy) -> str:
+    """Weights and device, for the log; those of a remote policy are the other machine's matter."""
+    if is_remote(parameters.checkpoint):
+        return str(policy.device)
+    return f"{parameters.quantization}, {policy.device}"
 
 
 def warm_up(worker: InferenceWorker, *, contract: RobotContract) -> float:

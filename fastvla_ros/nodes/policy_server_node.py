@@ -23,7 +23,12 @@ from fastvla_ros.nodes.goal_types import PathLatency
 from fastvla_ros.nodes.policy_server_diagnostics import server_statuses
 from fastvla_ros.nodes.policy_server_goals import ServerGoals, Serving
 from fastvla_ros.nodes.policy_server_links import ServerLinks
-from fastvla_ros.nodes.policy_server_loading import BoundedLoader, load_policy, warm_up
+from fastvla_ros.nodes.policy_server_loading import (
+    BoundedLoader,
+    how_it_is_served,
+    load_policy,
+    warm_up,
+)
 from fastvla_ros.nodes.policy_server_parameters import (
     ServerParameters,
     declare_parameters,
@@ -188,7 +193,7 @@ class PolicyServerNode(LifecycleNode):
             worker.close()
             raise
         self.get_logger().info(
-            f"'{parameters.checkpoint}' ({parameters.quantization}, {policy.device}) is loaded "
+            f"'{parameters.checkpoint}' ({how_it_is_served(parameters, policy)}) is loaded "
             f"for '{contract.name}': {latency_s * 1e3:.0f} ms per inference"
         )
         return worker

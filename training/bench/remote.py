@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
@@ -77,7 +77,7 @@ def time_remote(policy: str, *, rounds: int = 300, threads: int = 2) -> list[Rem
 def _in_turn(
     title: str,
     observations: list[Observation],
-    variants: dict[str, Callable[[Observation], ActionChunk]],
+    variants: Mapping[str, Callable[[Observation], ActionChunk]],
     rounds: int,
 ) -> list[RemoteTiming]:
     times_ms: dict[str, list[float]] = {name: [] for name in variants}
