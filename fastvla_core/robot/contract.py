@@ -60,10 +60,14 @@ class CameraSpec:
             object.__setattr__(self, "topic", self.topic + suffix)
 
     @property
+    def base_topic(self) -> str:
+        """Where its raw images would be."""
+        return self.topic.removesuffix(_TRANSPORT_SUFFIX[self.transport])
+
+    @property
     def transport_topics(self) -> tuple[str, ...]:
         """Its topic with every transport, its own first; a recording may have taken another."""
-        base = self.topic.removesuffix(_TRANSPORT_SUFFIX[self.transport])
-        others = (base + suffix for suffix in _TRANSPORT_SUFFIX.values())
+        others = (self.base_topic + suffix for suffix in _TRANSPORT_SUFFIX.values())
         return (self.topic, *(topic for topic in others if topic != self.topic))
 
 

@@ -62,7 +62,7 @@ class EpisodeWriter(BagWriter):
     def image(self, camera: str, *, stamp_ns: int, image: NDArray[np.uint8]) -> None:
         """Write one frame, uint8 [H, W, 3] RGB, of the contract's camera of that name."""
         message = messages.image_message(image, stamp_ns=stamp_ns, frame_id=camera)
-        topic = self._contract.camera(camera).topic
+        topic = self._contract.camera(camera).base_topic
         self.write(topic, type_name=messages.IMAGE, message=message, stamp_ns=stamp_ns)
 
     def joint_state(
