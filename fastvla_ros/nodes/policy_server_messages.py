@@ -16,6 +16,8 @@ from fastvla_ros.nodes.policy_server_parameters import ServerParameters
 # What a person says to a robot is short; a longer text is a mistake, and would flood the logs.
 _LONGEST_TASK = 1000
 _SLOWEST = 0.001
+# The guard counts in 64 bits, and a wrong status must not cost a goal its result.
+_UINT32_MAX = 2**32 - 1
 
 
 def to_options(goal: Any, *, parameters: ServerParameters) -> GoalOptions:
@@ -74,7 +76,7 @@ def to_result(end: GoalEnd) -> Any:
         elapsed_s=end.elapsed_s,
         inferences=end.inferences,
         commands_sent=end.commands_sent,
-        commands_limited=end.commands_limited,
+        commands_limited=min(end.commands_limited, _UINT32_MAX),
         deadline_misses=end.deadline_misses,
         latency_p50_s=end.latency_p50_s,
         latency_p99_s=end.latency_p99_s,

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from fastvla_ros.bringup_spin import SharedProcess
 from fastvla_ros.demo.domain import reserve_domain
+from fastvla_ros.runtime import ensure_ros
+from tests.ros.nodes.goal_calls import SteadyPolicy
 from tests.ros.nodes.robot_rig import System, save_tiny_policy
+from tests.ros.nodes.session_rig import Rig
 
 
 @pytest.fixture(scope="session")
@@ -33,6 +37,31 @@ def system(domain_id: int) -> Iterator[System]:
         set_logger_level("", LoggingSeverity.INFO)
         yield System(process)
     assert process.failure is None
+
+
+@pytest.fixture
+def steady(monkeypatch: pytest.MonkeyPatch) -> SteadyPolicy:
+    """Every policy server of this process loads this policy."""
+    ensure_ros()
+    from fastvla_ros.nodes import policy_server_node
+
+    policy = SteadyPolicy()
+    monkeypatch.setattr(policy_server_node, "load_policy", lambda *_, **__: policy)
+    return policy
+
+
+@pytest.fixture
+def make_rig() -> Iterator[Callable[..., Rig]]:
+    """Makes goal sessions on clocks of their own."""
+    rigs: list[Rig] = []
+
+    def make(**options: Any) -> Rig:
+        rigs.append(Rig(**options))
+        return rigs[-1]
+
+    yield make
+    for rig in rigs:
+        rig.close()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import array
 import functools
+import os
+import subprocess
+import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -84,16 +89,27 @@ def make_robot(name: str = "robot") -> Any:
     from trajectory_msgs.msg import JointTrajectory
 
     class Robot(Node):
-        """Publishes what it is told to, follows every trajectory at once, keeps what came in."""
+        """Publishes what it is told to, follows every trajectory, keeps what came in.
+
+        Attributes:
+            silent, frozen: Streams that stop, cameras that repeat their picture.
+            order: Of the joints in the joint states; a name may be there twice.
+            follow: Share of the way to a set point that the arm gets.
+            clock_ns: Added to every stamp.
+            outputs, measured: What the guard sent, and where the robot was when it came.
+        """
 
         def __init__(self) -> None:
             super().__init__(name, use_global_arguments=False)
             self.state = START.copy()
             self.silent: set[str] = set()
             self.frozen: set[str] = set()
-            self.encoding = "rgb8"
+            self.encoding, self.size = "rgb8", 96
+            self.order = list(range(len(START)))
+            self.follow, self.clock_ns = 1.0, 0
             self.commands: list[tuple[float, Any]] = []
             self.outputs: list[tuple[float, Any]] = []
+            self.measured: list[np.ndarray] = []
             self.gripper_goals: list[Any] = []
             self.frame = 0
             self.images = {
@@ -119,7 +135,7 @@ def make_robot(name: str = "robot") -> Any:
             self.create_timer(1 / 100, self.feel)
 
         def header(self) -> Header:
-            now_ns = self.get_clock().now().nanoseconds
+            now_ns = self.get_clock().now().nanoseconds + self.clock_ns
             return Header(stamp=Time(sec=now_ns // 10**9, nanosec=now_ns % 10**9))
 
         def show(self) -> None:
@@ -129,11 +145,12 @@ def make_robot(name: str = "robot") -> Any:
                 if camera in self.silent:
                     continue
                 number = 0 if camera in self.frozen else self.frame
-                pixels = np.random.default_rng(number).integers(0, 256, 96 * 96 * 3, np.uint8)
+                size = self.size
+                pixels = np.random.default_rng(number).integers(0, 256, size * size * 3, np.uint8)
                 publisher.publish(
                     Image(
-                        header=header, height=96, width=96, encoding=self.encoding, step=288,
-                        is_bigendian=0, data=array.array("B", pixels.tobytes()),
+                        header=header, height=size, width=size, encoding=self.encoding,
+                        step=3 * size, is_bigendian=0, data=array.array("B", pixels.tobytes()),
                     )
                 )  # fmt: skip
 
@@ -143,8 +160,8 @@ def make_robot(name: str = "robot") -> Any:
             self.joints.publish(
                 JointState(
                     header=self.header(),
-                    name=list(CONTRACT.state_names),
-                    position=array.array("d", self.state.tolist()),
+                    name=[CONTRACT.state_names[i] for i in self.order],
+                    position=array.array("d", self.state[self.order].tolist()),
                 )
             )
 
@@ -152,8 +169,10 @@ def make_robot(name: str = "robot") -> Any:
             self.commands.append((time.monotonic(), message))
 
         def on_output(self, message: Any) -> None:
+            self.measured.append(self.state.copy())
             self.outputs.append((time.monotonic(), message))
-            self.state[:6] = message.points[0].positions
+            wanted = np.array(message.points[0].positions)
+            self.state[:6] += self.follow * (wanted - self.state[:6])
 
         def on_gripper(self, handle: Any) -> Any:
             self.gripper_goals.append(handle.request)
@@ -166,6 +185,64 @@ def make_robot(name: str = "robot") -> Any:
             super().destroy_node()
 
     return Robot()
+
+
+class Stalls:
+    """Measures how long this machine leaves a thread waiting that should run; a context manager.
+
+    What a test measures on a busy machine is late by as much.
+    """
+
+    _PERIOD_S = 0.005
+
+    def __init__(self) -> None:
+        self._worst_s = 0.0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> Stalls:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def take_s(self) -> float:
+        """The longest stall since the last call [s]."""
+        worst_s, self._worst_s = self._worst_s, 0.0
+        return worst_s
+
+    def _watch(self) -> None:
+        before = time.monotonic()
+        while not self._stop.wait(self._PERIOD_S):
+            now = time.monotonic()
+            self._worst_s = max(self._worst_s, now - before - self._PERIOD_S)
+            before = now
+
+
+@contextmanager
+def executable(
+    name: str, *, package: str = "fastvla_ros.nodes", log: Path | None = None, **parameters: Any
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A node's executable in a process of its own, as `ros2 run` starts it; killed at the end.
+
+    Args:
+        log: Takes what it writes to stderr.
+    """
+    arguments = ["--ros-args"]
+    for key, value in parameters.items():
+        arguments += ["-p", f"{key}:={value}"]
+    entry = f"import sys; from {package}.{name} import main; sys.exit(main())"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    with ExitStack() as stack:
+        stderr = stack.enter_context(log.open("wb")) if log is not None else None
+        process = subprocess.Popen(
+            [sys.executable, "-c", entry, *arguments], env=environment, stderr=stderr
+        )
+        stack.callback(process.wait)
+        stack.callback(process.kill)
+        yield process
 
 
 class System:

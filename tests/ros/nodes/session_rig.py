@@ -57,6 +57,9 @@ class Rig:
 
     Attributes:
         silent, frozen: Streams that stop, cameras that repeat their picture.
+        order: Of the joints in the joint states.
+        periods: Ticks between two messages of a stream.
+        joint_lag_ns: How late the joint states are stamped.
         ticks: Everything that the session asked for.
     """
 
@@ -68,6 +71,9 @@ class Rig:
         self.options = GoalOptions(**{"timeout_s": 60.0, **options})
         self.silent: set[str] = set()
         self.frozen: set[str] = set()
+        self.order = list(range(len(REST)))
+        self.periods = {"joint_states": 1, "front": 1, "wrist": 1}
+        self.joint_lag_ns = 0
         self.state = REST.copy()
         self.ros_ns = START_NS
         self.steady_ns = 5 * MS
@@ -108,14 +114,21 @@ class Rig:
 
     def sense(self) -> None:
         self.frame += 1
-        if "joint_states" not in self.silent:
-            message = joint_state(self.state, stamp_ns=self.ros_ns)
+        if self._shows("joint_states"):
+            message = joint_state(
+                self.state[self.order],
+                stamp_ns=self.ros_ns - self.joint_lag_ns,
+                names=[CONTRACT.state_names[i] for i in self.order],
+            )
             self.bridge.on_joint_state(message, receive_ns=self.ros_ns)
         for number, camera in enumerate(("front", "wrist")):
-            if camera not in self.silent:
+            if self._shows(camera):
                 shown = number if camera in self.frozen else 2 * self.frame + number
                 message = image(picture(shown), stamp_ns=self.ros_ns)
                 self.bridge.on_image(camera, message, receive_ns=self.ros_ns)
+
+    def _shows(self, stream: str) -> bool:
+        return stream not in self.silent and self.frame % self.periods[stream] == 0
 
     def tick(self, count: int = 1, *, dt_ns: int = TICK_NS) -> Tick:
         """Sense, then one control tick, `count` times; stops at the end of the goal."""
