@@ -42,9 +42,8 @@ OPTIONS = (
 LOG_LEVELS = ("unset", "debug", "info", "warn", "error", "fatal")
 
 TOKEN = r"[A-Za-z_][A-Za-z0-9_]*"
-# What may stand on either side of a remap rule: substitutions like {node} are allowed.
-PART = r"(?:[A-Za-z_]|\{\w*\})(?:[A-Za-z0-9_]|\{\w*\})*"
-REMAPPED = re.compile(rf"(?:~|(?:~/|/)?{PART}(?:/{PART})*)\Z")
+# What may stand on either side of a remap rule.
+REMAPPED = re.compile(rf"(?:~|(?:~/|/)?{TOKEN}(?:/{TOKEN})*)\Z")
 NODE_TARGET = re.compile(rf"{TOKEN}\Z")
 NAMESPACE = re.compile(rf"/(?:{TOKEN}(?:/{TOKEN})*)?\Z")
 

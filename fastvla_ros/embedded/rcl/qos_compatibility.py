@@ -63,6 +63,7 @@ def check_compatible(
         for name, policy in (
             ("reliability", profile.reliability),
             ("durability", profile.durability),
+            ("liveliness", profile.liveliness),
         )
         if policy.name in UNCERTAIN
     ]

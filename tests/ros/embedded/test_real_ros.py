@@ -18,9 +18,11 @@ import numpy as np
 import pytest
 import yaml
 
+from tests.ros.ros_session import child_environment
+
 SETUP = os.environ.get("FASTVLA_ROS2_SETUP", "")
 PEER = Path(__file__).parent / "peers" / "robot.py"
-ROOT = Path(__file__).parents[3]
+ACTION = "/arm/robot/execute_task"
 
 pytestmark = [
     pytest.mark.ros2,
@@ -44,8 +46,33 @@ def real(command, timeout_s=40):
     )
     assert done.returncode == 0, done.stdout + done.stderr
     # Real nodes complain here about endpoints that they do not understand.
-    assert "WARN" not in done.stderr, done.stderr
+    assert_calm(done.stderr)
     return done.stdout
+
+
+def assert_calm(log):
+    """No node has warned or worse."""
+    assert not any(word in log for word in ("WARN", "ERROR", "FATAL")), log
+
+
+def first_line(command, expected, timeout_s=40):
+    """Run a command of real ROS 2 until it prints a line with `expected`; that line."""
+    process = subprocess.Popen(
+        in_real_ros(f"timeout -s INT {timeout_s} {command}"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    seen = []
+    while line := process.stdout.readline():
+        seen.append(line)
+        if expected in line:
+            break
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=20)
+    assert expected in seen[-1], "".join(seen)
+    assert_calm("".join(seen))
+    return seen[-1]
 
 
 def stop(process):
@@ -64,11 +91,10 @@ def embedded_robot(domain_id):
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env=child_environment(),
     )
     yield process
-    output = stop(process)
-    assert "WARN" not in output, output
+    assert_calm(stop(process))
 
 
 @pytest.fixture(scope="class")
@@ -81,9 +107,8 @@ def real_robot(domain_id):
         text=True,
     )
     yield process
-    output = stop(process)
-    # For example: no type hash, or a type that does not fit.
-    assert "[WARN]" not in output, output
+    # It would complain, for example, about a missing type hash, or a type that does not fit.
+    assert_calm(stop(process))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -122,6 +147,22 @@ class TestRealToolsSeeTheEmbeddedNode:
         real("ros2 topic pub -t 20 -r 10 -w 1 /arm/say std_msgs/msg/String '{data: hello}'")
         assert "hello" in echo.communicate(timeout=40)[0]
 
+    def test_the_rate_of_a_topic(self, embedded_robot):
+        line = first_line("ros2 topic hz /arm/joint_states --window 20", "average rate:")
+        assert 5.0 < float(line.split(":")[1]) < 20.0
+
+    def test_a_topics_endpoints(self, embedded_robot):
+        text = real("ros2 topic info -v /arm/joint_states --spin-time 2 --no-daemon")
+        assert "Node name: robot" in text
+        assert "Node namespace: /arm" in text
+        assert "Topic type: sensor_msgs/msg/JointState" in text
+        assert (
+            "Topic type hash: RIHS01_a13ee3a330e346c9d87b5aa18d24e11690752bd33a0350f11c588"
+            in text
+        )
+        assert "Reliability: RELIABLE" in text
+        assert "Durability: VOLATILE" in text
+
     def test_a_service(self, embedded_robot):
         text = real("ros2 service call /arm/robot/set std_srvs/srv/SetBool '{data: true}'")
         assert "success=True, message='got True'" in text
@@ -135,16 +176,32 @@ class TestRealToolsSeeTheEmbeddedNode:
         assert values["speed"] == 2.5
         assert values["joints"] == ["joint1", "joint2"]
         assert "double" in real("ros2 param describe /arm/robot speed")
+        described = real("ros2 param describe /arm/robot limit")
+        for expected in ("Type: integer", "Description: at most", "Min value: 1", "Step: 2"):
+            assert expected in described
+        assert "out of range" in real("ros2 param set /arm/robot limit 11")
+        assert "read-only" in real("ros2 param set /arm/robot model other")
+        assert "3" in real("ros2 param get /arm/robot limit")
 
     def test_lifecycle(self, embedded_robot):
         assert "unconfigured" in real("ros2 lifecycle get /arm/robot")
         assert "successful" in real("ros2 lifecycle set /arm/robot configure")
         assert "inactive" in real("ros2 lifecycle get /arm/robot")
         assert "activate [3]" in real("ros2 lifecycle list /arm/robot")
+        for step, state in (
+            ("activate", "active"),
+            ("deactivate", "inactive"),
+            ("cleanup", "unconfigured"),
+        ):
+            assert "successful" in real(f"ros2 lifecycle set /arm/robot {step}")
+            assert real("ros2 lifecycle get /arm/robot").startswith(state)
+        assert "/arm/robot" in real("ros2 lifecycle nodes").split()
 
     def test_an_action_with_feedback(self, embedded_robot):
+        assert f"{ACTION} [fastvla_msgs/action/ExecuteTask]" in real("ros2 action list -t")
+        assert "Action servers: 1" in real(f"ros2 action info {ACTION}")
         goal = "fastvla_msgs/action/ExecuteTask '{task: short}'"
-        text = real(f"ros2 action send_goal -f /arm/robot/execute_task {goal}")
+        text = real(f"ros2 action send_goal -f {ACTION} {goal}")
         assert text.count("chunk_index:") == 3
         assert "outcome: 1" in text
         assert "SUCCEEDED" in text
@@ -153,6 +210,22 @@ class TestRealToolsSeeTheEmbeddedNode:
         # The command line's own Ctrl-C does not cancel in Jazzy, with a real server either.
         script = shlex.quote(str(PEER.with_name("cancel_goal.py")))
         assert real(f"python3 {script}") == "code 0 status 5 error 1\n"
+
+    def test_all_goals_are_cancelled_by_the_command_line(self, embedded_robot):
+        goal = "fastvla_msgs/action/ExecuteTask '{task: long}'"
+        sending = subprocess.Popen(
+            in_real_ros(f"timeout -s INT 60 ros2 action send_goal -f {ACTION} {goal}"),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        while "Feedback" not in sending.stdout.readline():
+            assert sending.poll() is None
+        cancel = "action_msgs/srv/CancelGoal '{}'"
+        assert "return_code=0" in real(f"ros2 service call {ACTION}/_action/cancel_goal {cancel}")
+        text = sending.communicate(timeout=60)[0]
+        assert "CANCELED" in text
+        assert_calm(text)
 
 
 class TestTheEmbeddedSideUsesARealNode:

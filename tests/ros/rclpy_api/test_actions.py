@@ -8,6 +8,7 @@ import time
 import pytest
 from action_msgs.msg import GoalInfo, GoalStatus, GoalStatusArray
 from action_msgs.srv import CancelGoal
+from builtin_interfaces.msg import Time
 from rclpy._rclpy_pybind11 import RCLError
 from rclpy.action import ActionClient, ActionServer, CancelResponse, GoalResponse
 from rclpy.action.graph import get_action_names_and_types
@@ -15,6 +16,7 @@ from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.executors import MultiThreadedExecutor
 from rclpy.qos import qos_profile_action_status_default
 from rclpy.task import Future
+from unique_identifier_msgs.msg import UUID
 
 from fastvla_msgs.action import ExecuteTask
 
@@ -311,13 +313,15 @@ def ids(answer):
 def test_a_stamp_cancels_every_goal_that_was_accepted_until_then(pair):
     p = pair(until_cancelled, cancel_callback=accept_cancel)
     first = p.send()
-    time.sleep(0.05)
+    # rcl stamps a goal a little later than its answer says.
+    time.sleep(0.02)
+    between = p.client_node.get_clock().now().to_msg()
     second = p.send()
-    answer = cancel(p, stamp=first.stamp)
+    answer = cancel(p, stamp=between)
     assert ids(answer) == {bytes(first.goal_id.uuid)}
     assert p.wait(first.get_result_async()).status == GoalStatus.STATUS_CANCELED
     # An id beside the stamp is cancelled too.
-    answer = cancel(p, stamp=first.stamp, goal_id=second.goal_id)
+    answer = cancel(p, stamp=between, goal_id=second.goal_id)
     assert ids(answer) == {bytes(second.goal_id.uuid)}
     assert p.wait(second.get_result_async()).status == GoalStatus.STATUS_CANCELED
 
@@ -379,3 +383,12 @@ def test_an_actions_parts_are_remapped_and_not_the_action(ros):
     assert ros.until(lambda: node.count_services("/act/_action/send_goal") == 1)
     assert ros.until(lambda: node.count_publishers("/talk") == 1)
     server.destroy()
+
+
+def test_an_unknown_id_beside_a_stamp_is_no_error(pair):
+    p = pair(until_cancelled, cancel_callback=accept_cancel)
+    unknown = UUID(uuid=[7] * 16)
+    answer = cancel(p, stamp=Time(sec=1), goal_id=unknown)
+    assert (answer.return_code, answer.goals_canceling) == (CancelGoal.Response.ERROR_NONE, [])
+    answer = cancel(p, goal_id=unknown)
+    assert answer.return_code == CancelGoal.Response.ERROR_UNKNOWN_GOAL_ID

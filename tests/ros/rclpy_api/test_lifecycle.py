@@ -142,7 +142,7 @@ def test_every_step_is_published(ros, managed):
     managed.trigger_configure()
     assert ros.until(lambda: len(events) == 2)
     assert [e.goal_state.label for e in events] == ["configuring", "inactive"]
-    assert events[1].transition.id == Transition.TRANSITION_ON_CONFIGURE_SUCCESS
+    assert [e.start_state.label for e in events] == ["unconfigured", "configuring"]
 
 
 def test_states_and_transitions_can_be_listed(call):

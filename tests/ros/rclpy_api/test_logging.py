@@ -78,9 +78,11 @@ def test_children_of_a_nodes_logger_go_to_rosout_with_their_level(ros):
     node, got = ros.node("parent"), []
     node.create_subscription(Log, "/rosout", got.append, 10)
     assert ros.until(lambda: next(node.subscriptions).get_publisher_count() >= 1)
-    node.get_logger().debug("not this")
-    for log in (node.get_logger().info, node.get_logger().error, node.get_logger().fatal):
-        log("this")
+    logger = node.get_logger()
+    logger.debug("not this")
+    logger.info("this")
+    logger.error("this")
+    logger.fatal("this")
     assert ros.until(lambda: len([g for g in got if g.name == "parent"]) == 3)
     assert [g.level for g in got if g.name == "parent"] == [20, 40, 50]
 

@@ -78,7 +78,7 @@ def test_a_namespace_may_be_relative_or_empty(ros):
         validate_namespace("arm")
 
 
-@pytest.mark.parametrize("name", ["", "a b", "1a", "a//b", "a/", "~a", "a-b"])
+@pytest.mark.parametrize("name", ["", "a b", "1a", "a//b", "a/", "a-b"])
 def test_entities_refuse_bad_names(ros, name):
     node = ros.node("node")
     with pytest.raises(InvalidTopicNameException):

@@ -21,9 +21,13 @@ from rclpy.qos import (
 )
 from std_msgs.msg import String, UInt32
 
+# Nothing is left to the middleware.
+CERTAIN = {"liveliness": LivelinessPolicy.AUTOMATIC}
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
+# From rclpy's own code.
+@pytest.mark.filterwarnings("ignore:QoSEventHandler is deprecated")
 def test_matches_are_told_on_both_sides(ros):
     node, offered, requested = ros.node("node"), [], []
     publisher = node.create_publisher(
@@ -112,11 +116,11 @@ def test_a_deadline_of_zero_is_none(ros):
 @pytest.mark.parametrize("offered", [qos_profile_sensor_data, LATCHED], ids=["weak", "strong"])
 def test_a_profile_can_follow_its_peers(ros, offered):
     node, got = ros.node("node"), []
-    publisher = node.create_publisher(UInt32, "count", offered)
-    assert ros.until(lambda: node.count_publishers("count") == 1)
-    node.create_subscription(UInt32, "count", got.append, qos_profile_best_available)
-    assert ros.until(lambda: node.count_subscribers("count") == 1)
-    (info,) = node.get_subscriptions_info_by_topic("count")
+    publisher = node.create_publisher(UInt32, "followed", offered)
+    assert ros.until(lambda: node.count_publishers("followed") == 1)
+    node.create_subscription(UInt32, "followed", got.append, qos_profile_best_available)
+    assert ros.until(lambda: node.count_subscribers("followed") == 1)
+    (info,) = node.get_subscriptions_info_by_topic("followed")
     assert info.qos_profile.reliability is offered.reliability
     assert info.qos_profile.durability is offered.durability
     assert ros.until(lambda: publisher.get_subscription_count() == 1)
@@ -125,12 +129,13 @@ def test_a_profile_can_follow_its_peers(ros, offered):
 @pytest.mark.parametrize(
     ("offered", "requested", "expected", "word"),
     [
-        ({}, {}, QoSCompatibility.OK, ""),
+        (CERTAIN, CERTAIN, QoSCompatibility.OK, ""),
+        ({}, CERTAIN, QoSCompatibility.WARNING, "iveliness"),
         ({"reliability": 2}, {}, QoSCompatibility.ERROR, "eliable"),
         ({}, {"durability": 1}, QoSCompatibility.ERROR, "transient local"),
         ({}, {"deadline": Duration(seconds=1)}, QoSCompatibility.ERROR, "eadline"),
-        ({"deadline": Duration(seconds=1)}, {}, QoSCompatibility.OK, ""),
-        ({"reliability": 0}, {}, QoSCompatibility.WARNING, "WARNING"),
+        ({**CERTAIN, "deadline": Duration(seconds=1)}, CERTAIN, QoSCompatibility.OK, ""),
+        ({**CERTAIN, "reliability": 0}, CERTAIN, QoSCompatibility.WARNING, "eliability"),
     ],
 )
 def test_profiles_can_be_compared(offered, requested, expected, word):

@@ -37,7 +37,7 @@ def goals_to_cancel(
         if key == goal_id or (until_ns and stamp_ns(handle.goal_info.stamp) <= until_ns)
     ]
     cancelable = [handle for handle in meant if handle.status in CANCELABLE]
-    if goal_id != NO_ID and not cancelable:
+    if goal_id != NO_ID and until_ns == 0 and not cancelable:
         known = goal_id in goals
         response.return_code = (
             CancelGoal.Response.ERROR_GOAL_TERMINATED

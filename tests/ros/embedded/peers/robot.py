@@ -13,6 +13,7 @@ import contextlib
 
 import rclpy
 from control_msgs.action import ParallelGripperCommand
+from rcl_interfaces.msg import IntegerRange, ParameterDescriptor
 from rclpy.action import ActionServer, CancelResponse
 from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
@@ -35,6 +36,10 @@ class Robot(LifecycleNode):
         super().__init__("robot", namespace="/arm")
         self.declare_parameter("speed", 1.5)
         self.declare_parameter("joints", ["joint1", "joint2"])
+        limits = IntegerRange(from_value=1, to_value=9, step=2)
+        described = ParameterDescriptor(description="at most", integer_range=[limits])
+        self.declare_parameter("limit", 3, described)
+        self.declare_parameter("model", "arm6", ParameterDescriptor(read_only=True))
         latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
         self.mode = self.create_publisher(String, "mode", latched)
         self.mode.publish(String(data="ready"))
