@@ -21,7 +21,9 @@ from fastvla_msgs.msg import TaskOutcome
 from fastvla_msgs.srv import ResetScene
 from fastvla_ros.bridge.images import camera_message
 from fastvla_ros.bridge.joints import to_time
+from fastvla_ros.diagnostics.status import DiagnosticsPublisher
 from fastvla_ros.nodes.sim_robot_arm import ArmInput
+from fastvla_ros.nodes.sim_robot_diagnostics import SimDiagnostics
 from fastvla_ros.nodes.sim_robot_gripper import GripperServer, GripperState
 from fastvla_ros.nodes.sim_robot_loop import SimLoop, SimRates, Verdict, check_contract
 
@@ -93,6 +95,9 @@ class SimRobotNode(Node):
         )
         self.loop.start()
         self._make_inputs(source)
+        DiagnosticsPublisher(
+            self, hardware_id=contract.name, collect=SimDiagnostics(self.loop).statuses
+        )
         self.get_logger().info(f"simulated robot '{contract.name}' runs, scene of seed {seed}")
 
     def _make_publishers(self, *, publish_clock: bool) -> None:

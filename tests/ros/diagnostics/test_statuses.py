@@ -17,6 +17,7 @@ from fastvla_ros.nodes.command_guard_diagnostics import GuardDiagnostics
 from fastvla_ros.nodes.command_guard_rules import GuardReport
 from fastvla_ros.nodes.goal_types import GoalCode, GoalEnd, Outcome
 from fastvla_ros.nodes.policy_server_diagnostics import ServerState, server_statuses
+from fastvla_ros.nodes.sim_robot_diagnostics import SimDiagnostics
 
 CONTRACT = load_contract("tabletop")
 MS = 1_000_000
@@ -196,3 +197,15 @@ def test_what_the_guard_dropped_long_ago_is_no_warning():
     judge.statuses(old)
     (status,) = judge.statuses(dataclasses.replace(old, received=130))
     assert status.level == "OK"
+
+
+@pytest.mark.parametrize(("lost_ms", "level"), [(0, "OK"), (30, "OK"), (400, "WARN")])
+def test_a_simulation_that_is_too_slow_is_a_warning(lost_ms, level):
+    now = iter([0, 1000 * MS])
+    loop = SimpleNamespace(lost_ns=0)
+    judge = SimDiagnostics(loop, now_ns=lambda: next(now))
+    loop.lost_ns = lost_ms * MS
+    (status,) = judge.statuses()
+    assert status.level == level
+    assert status.values["real_time_factor"] == pytest.approx(1 - lost_ms / 1000)
+    assert ("use_sim_time" in status.message) == (level == "WARN")
