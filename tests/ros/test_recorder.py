@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from fastvla_ros.demo.domain import reserve_domain
 from tests.core.bags.small_disk import can_mount, command_on_small_disk
 from training.bags.episodes import episode_steps
 from training.bags.reader import open_bag
+from training.bags.streams import observe_at
 
 S = 1_000_000_000
 
@@ -29,16 +31,19 @@ class Robot:
 
     def __init__(self, process: SharedProcess, contract) -> None:
         from rclpy.node import Node
-        from sensor_msgs.msg import Image, JointState
+        from sensor_msgs.msg import JointState
         from trajectory_msgs.msg import JointTrajectory
 
         from fastvla_msgs.msg import TaskOutcome
+        from fastvla_ros.bridge.classes import message_class
         from fastvla_ros.nodes.sim_robot_node import LATCHED
+        from fastvla_ros.recording.streams import image_type
 
         self.contract = contract
         self.node = process.add(Node("robot", use_global_arguments=False))
         self.images = {
-            c.name: self.node.create_publisher(Image, c.topic, 10) for c in contract.policy_cameras
+            c.name: self.node.create_publisher(message_class(image_type(c)), c.topic, 10)
+            for c in contract.observed_cameras
         }
         self.joints = self.node.create_publisher(JointState, contract.joint_states.topic, 10)
         self.command = self.node.create_publisher(JointTrajectory, contract.outputs.command, 10)
@@ -57,7 +62,7 @@ class Robot:
         from sensor_msgs.msg import JointState
 
         from fastvla_core.types import JointTrajectoryCommand
-        from fastvla_ros.bridge.images import rgb_to_image
+        from fastvla_ros.bridge.images import camera_message
         from fastvla_ros.commands.joint_trajectory import to_message
 
         now_ns = self.stamp_ns()
@@ -73,7 +78,9 @@ class Robot:
             if self.is_noisy:
                 # Nothing that a compressor could shrink.
                 pixels = np.random.default_rng(self.frame).integers(0, 256, (200, 200, 3), np.uint8)
-            publisher.publish(rgb_to_image(pixels, stamp=stamp, frame_id=name))
+            if camera.kind == "depth":
+                pixels = np.full((camera.height, camera.width), 0.5, np.float32)
+            publisher.publish(camera_message(camera, pixels, stamp=stamp, frame_id=name))
         command = JointTrajectoryCommand(
             stamp_ns=now_ns, names=names, positions=positions + 1.0,
             velocities=np.zeros(7), duration_s=1 / 30,
@@ -105,8 +112,10 @@ def domain():
         yield free
 
 
-def _contract(tmp_path: Path) -> Path:
+def _contract(tmp_path: Path, **cameras: dict[str, Any]) -> Path:
     data = load_contract("tabletop").to_dict()
+    for name, changes in cameras.items():
+        data["cameras"][name] = {**data["cameras"].get(name, {}), **changes}
     for camera in data["cameras"].values():
         camera.update(width=16, height=12)
     path = tmp_path / "tiny.yaml"
@@ -150,6 +159,35 @@ def test_an_episode_ends_with_its_own_outcome_not_with_the_last_one(tmp_path, do
     shown = steps.images["wrist"][:, 0, 0, 0]
     assert np.all(abs(shown - frames) <= 1)
     assert steps.label[:, 0] - steps.state[:, 0] == pytest.approx(1.0, abs=0.005)
+
+
+def test_compressed_pictures_and_depth_are_recorded(tmp_path, domain):
+    depth = {"topic": "near/image", "kind": "depth", "encoding": "16UC1"}
+    contract_file = _contract(
+        tmp_path,
+        front={"transport": "compressed"},
+        near={**depth, "transport": "compressed_depth"},
+        far={**depth, "topic": "far/image"},
+    )
+    contract = load_contract(contract_file)
+    with SharedProcess(domain_id=domain) as process:
+        robot = Robot(process, contract)
+        recorder = _record(tmp_path / "episode", contract_file, domain, "--outcome", "success")
+        robot.wait_for_recorder()
+        while robot.frame < 40:
+            robot.step()
+        recorder.send_signal(signal.SIGINT)
+        _, errors = recorder.communicate(timeout=60)
+    assert recorder.returncode == 0, errors
+    with open_bag(tmp_path / "episode") as bag:
+        for topic in ("/front/image_raw/compressed", "/near/image/compressedDepth", "/far/image"):
+            assert bag.topics[topic].count >= 20
+        steps = episode_steps(bag, contract=contract)
+        (seen,) = observe_at(bag, contract=contract, task="t", at_ns=[int(steps.stamp_ns[-1])])
+    assert steps.image_present.all()
+    assert set(steps.images) == {"front", "wrist"}
+    np.testing.assert_array_equal(seen.depths["near"], np.full((12, 16), 0.5, np.float32))
+    np.testing.assert_array_equal(seen.depths["far"], seen.depths["near"])
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
