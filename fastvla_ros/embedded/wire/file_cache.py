@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 # Raised when the code that makes the values changes what they are.
-FORMAT = 1
+FORMAT = 2
 
 
 class FileCache:
@@ -28,16 +28,17 @@ class FileCache:
     def made_from(cls, *packages: str, files: Iterable[Path]) -> FileCache:
         """The cache of values that are made from packages and files.
 
-        Another version of a package, another installation and a changed file lead elsewhere.
+        Another version of a package and another text of a file lead elsewhere.
 
         Raises:
             ModuleNotFoundError: a package is not installed.
         """
         digest = sha256(f"{FORMAT}".encode())
-        sources = [path for name in packages for path in _python_files(name)]
-        for path in (*sources, *files):
+        for path in (path for name in packages for path in _python_files(name)):
             state = path.stat()
             digest.update(f"{path}\n{state.st_size} {state.st_mtime_ns}\n".encode())
+        for path in files:
+            digest.update(f"{'/'.join(path.parts[-3:])}\n".encode() + path.read_bytes())
         return cls(_base_folder() / "fastvla" / f"interfaces-{digest.hexdigest()[:32]}")
 
     def get(self, name: str, make: Callable[[], Any]) -> Any:
