@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import mujoco
 import numpy as np
 import pytest
 from hypothesis import given
@@ -14,6 +13,10 @@ from hypothesis.extra.numpy import arrays
 from fastvla_core.errors import ContractError
 from fastvla_core.resources import share_path
 from fastvla_core.robot.kinematics import ToolChain, read_chain
+from fastvla_core.sim.gl import load_mujoco
+
+# Imported plainly it would draw to a screen, in every test after this one.
+mujoco = load_mujoco()
 
 TABLETOP = share_path("config/robots/tabletop.urdf")
 ARM = [f"joint{i}" for i in range(1, 7)]
