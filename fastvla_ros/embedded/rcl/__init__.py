@@ -36,27 +36,13 @@ __all__ = [
 ]
 
 
-class InitContextManager:
-    """What `init` returns: `with rclpy.init(): ...` shuts down at the end."""
-
-    def __init__(self, context: Context | None) -> None:
-        self._context = context
-        self.context = context if context is not None else get_default_context()
-
-    def __enter__(self) -> InitContextManager:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        try_shutdown(context=self._context)
-
-
 def init(
     *,
     args: Sequence[str] | None = None,
     context: Context | None = None,
     domain_id: int | None = None,
     signal_handler_options: SignalHandlerOptions | None = None,
-) -> InitContextManager:
+) -> None:
     """Join the domain; must be called once before nodes are made.
 
     Args:
@@ -64,8 +50,8 @@ def init(
         domain_id: None is ROS_DOMAIN_ID.
         signal_handler_options: None is ALL for the default context and NO for others.
     """
-    is_default = context is None
     chosen = get_default_context() if context is None else context
+    is_default = chosen is get_default_context()
     chosen.init(args, domain_id=domain_id)
     arguments = chosen.arguments
     logging_state().configure(arguments.log_levels, stdout=arguments.stdout)
@@ -74,7 +60,6 @@ def init(
     if signal_handler_options != SignalHandlerOptions.NO:
         signal_handlers().watch(chosen)
         signal_handlers().install(signal_handler_options)
-    return InitContextManager(context)
 
 
 @cache
@@ -151,10 +136,14 @@ def spin_until_future_complete(
 ) -> None:
     """Run the node's callbacks until the future is done or the time is over."""
 
-    def run(chosen: Executor) -> None:
+    chosen = get_global_executor() if executor is None else executor
+    # An executor that has the node already keeps it.
+    added = chosen.add_node(node)
+    try:
         chosen.spin_until_future_complete(future, timeout_sec)
-
-    _with_node(node, executor, run)
+    finally:
+        if added:
+            chosen.remove_node(node)
 
 
 def _with_node(node: Node, executor: Executor | None, run: Callable[[Executor], None]) -> None:

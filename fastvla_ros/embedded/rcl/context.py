@@ -23,6 +23,7 @@ class Context:
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self._ok = False
+        self._ended = False
         self._participant: Participant | None = None
         self._graph: Graph | None = None
         self._nodes = 0
@@ -109,23 +110,32 @@ class Context:
         with self._lock:
             if not self._ok:
                 return
-            self._ok = False
+            self._ok, self._ended = False, True
             callbacks, self._callbacks = self._callbacks, []
         self._wake()
-        for callback in callbacks:
-            callback()
-        self._close_if_unused()
+        try:
+            for callback in callbacks:
+                callback()
+        finally:
+            self._close_if_unused()
 
     def interrupt(self) -> None:
         """Shut down from a signal: nothing runs here but waking those who wait."""
         self.try_shutdown()
 
     def on_shutdown(self, callback: Callable[[], Any]) -> None:
-        """Call `callback` once, when the context is shut down."""
+        """Call `callback` once, when the context is shut down; at once if it has been.
+
+        Raises:
+            TypeError: it cannot be called.
+        """
+        if not callable(callback):
+            raise TypeError(f"callback should be a callable, got {type(callback)}")
         with self._lock:
-            if not self._ok:
-                raise NotInitializedException()
-            self._callbacks.append(callback)
+            if not self._ended:
+                self._callbacks.append(callback)
+                return
+        callback()
 
     def add_waker(self, waker: Callable[[], Any]) -> None:
         """Have `waker` called at shutdown and when the wire fails."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import itertools
 import threading
 import warnings
@@ -251,14 +252,29 @@ class MultiThreadedExecutor(Executor):
                 "Use the SingleThreadedExecutor instead.",
                 stacklevel=2,
             )
-        self._pool = ThreadPoolExecutor(num_threads or available_threads(), "executor")
+        self._pool = ThreadPoolExecutor(
+            num_threads or available_threads(), "executor", initializer=self._remember_thread
+        )
+        self._threads: set[int] = set()
+        self._running: set[concurrent.futures.Future[None]] = set()
         self._failed: deque[Task[Any]] = deque()
 
     def shutdown(self, timeout_sec: float | None = None, *, wait_for_threads: bool = True) -> bool:
-        """Stop spinning and wait for running callbacks."""
+        """Stop spinning and wait for running callbacks, but for the one that calls this.
+
+        Args:
+            timeout_sec: None and negative numbers wait for ever.
+        Returns:
+            Whether they ended in time.
+        """
         super().shutdown(timeout_sec)
-        self._pool.shutdown(wait=wait_for_threads)
-        return True
+        if not wait_for_threads or threading.get_ident() in self._threads:
+            self._pool.shutdown(wait=False)
+            return not self._running
+        timeout_s = None if timeout_sec is None or timeout_sec < 0 else timeout_sec
+        late = concurrent.futures.wait(set(self._running), timeout_s).not_done
+        self._pool.shutdown(wait=not late)
+        return not late
 
     def _spin_once(self, timeout_sec: float | None, condition: Callable[[], bool]) -> None:
         try:
@@ -271,9 +287,14 @@ class MultiThreadedExecutor(Executor):
         ):
             pass
         else:
-            self._pool.submit(self._run, task)
+            running = self._pool.submit(self._run, task)
+            self._running.add(running)
+            running.add_done_callback(self._running.discard)
         if self._failed:
             self._failed.popleft().result()
+
+    def _remember_thread(self) -> None:
+        self._threads.add(threading.get_ident())
 
     def _run(self, task: Task[Any]) -> None:
         task()

@@ -13,6 +13,7 @@ from fastvla_ros.embedded.rcl.qos import (
     DurabilityPolicy,
     LivelinessPolicy,
     QoSCompatibility,
+    QoSPolicyEnum,
     QoSProfile,
     ReliabilityPolicy,
 )
@@ -58,16 +59,46 @@ def check_compatible(
     if errors:
         return QoSCompatibility.ERROR, "".join(f"ERROR: {text};" for text in errors)
     warnings = [
-        f"WARNING: {name} of {side} is {policy.name};"
-        for side, profile in (("publisher", offered), ("subscription", requested))
-        for name, policy in (
-            ("reliability", profile.reliability),
-            ("durability", profile.durability),
-            ("liveliness", profile.liveliness),
+        f"WARNING: Publisher's {name} is {ours.name} and subscription's is {theirs.name};"
+        for name, ours, theirs, weakest, strongest in (
+            (
+                "reliability",
+                offered.reliability,
+                requested.reliability,
+                ReliabilityPolicy.BEST_EFFORT,
+                ReliabilityPolicy.RELIABLE,
+            ),
+            (
+                "durability",
+                offered.durability,
+                requested.durability,
+                DurabilityPolicy.VOLATILE,
+                DurabilityPolicy.TRANSIENT_LOCAL,
+            ),
+            (
+                "liveliness",
+                offered.liveliness,
+                requested.liveliness,
+                LivelinessPolicy.AUTOMATIC,
+                LivelinessPolicy.MANUAL_BY_TOPIC,
+            ),
         )
-        if policy.name in UNCERTAIN
+        if _may_differ(ours, theirs, weakest=weakest, strongest=strongest)
     ]
     return (QoSCompatibility.WARNING if warnings else QoSCompatibility.OK), "".join(warnings)
+
+
+def _may_differ(
+    offered: QoSPolicyEnum,
+    requested: QoSPolicyEnum,
+    *,
+    weakest: QoSPolicyEnum,
+    strongest: QoSPolicyEnum,
+) -> bool:
+    """Whether a policy that is left to the middleware may turn out not to fit."""
+    if offered.name in UNCERTAIN:
+        return requested.name in UNCERTAIN or requested == strongest
+    return requested.name in UNCERTAIN and offered == weakest
 
 
 def _limit(duration: Duration) -> Duration:

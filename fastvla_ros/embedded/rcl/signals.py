@@ -26,7 +26,7 @@ class SignalHandlers:
 
     def __init__(self) -> None:
         self._contexts: list[Context] = []
-        self._previous: dict[int, Any] = {}
+        self._previous: dict[signal.Signals, Any] = {}
 
     def watch(self, context: Context) -> None:
         """Shut this context down too."""
@@ -43,19 +43,30 @@ class SignalHandlers:
             if options & chosen and number not in self._previous:
                 self._previous[number] = signal.signal(number, self._handle)
 
+    @property
+    def options(self) -> SignalHandlerOptions:
+        """Which signals are handled now."""
+        flags = {
+            signal.SIGINT: SignalHandlerOptions.SIGINT,
+            signal.SIGTERM: SignalHandlerOptions.SIGTERM,
+        }
+        return SignalHandlerOptions(sum(flags[number] for number in self._previous))
+
     def uninstall(self) -> None:
         """Put the former handlers back."""
         if threading.current_thread() is not threading.main_thread():
             return
         for number, previous in self._previous.items():
-            signal.signal(number, previous)
+            # Whoever came later keeps the signal.
+            if signal.getsignal(number) == self._handle:
+                signal.signal(number, previous)
         self._previous = {}
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         contexts, self._contexts = self._contexts, []
         # The interrupted code may hold any lock, so the work is done in a thread.
         threading.Thread(target=_shut_down, args=(contexts,), name="rclpy-signal").start()
-        previous = self._previous.get(number)
+        previous = self._previous.get(signal.Signals(number))
         if callable(previous):
             previous(number, frame)
 
@@ -74,6 +85,11 @@ def signal_handlers() -> SignalHandlers:
 def install_signal_handlers(options: SignalHandlerOptions = SignalHandlerOptions.ALL) -> None:
     """Handle the chosen signals."""
     signal_handlers().install(options)
+
+
+def get_current_signal_handlers_options() -> SignalHandlerOptions:
+    """Which signals are handled now."""
+    return signal_handlers().options
 
 
 def uninstall_signal_handlers() -> None:

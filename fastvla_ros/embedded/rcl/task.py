@@ -158,6 +158,8 @@ class Task(Future[T]):
         except BaseException as error:
             self.set_exception(error)
             if not isinstance(error, Exception):
+                # Somebody hears of it right here: a KeyboardInterrupt, most often.
+                self._exception_fetched = True
                 raise
 
     def _step(self) -> None:

@@ -65,3 +65,17 @@ def test_two_domains_do_not_hear_each_other(ros):
         assert not near.wait_for_node("/far", timeout=0.3)
         far.destroy_node()
         other.shutdown()
+
+
+def test_shutdown_callbacks_are_called_once_and_late_ones_at_once():
+    context, called = rclpy.Context(), []
+    context.on_shutdown(lambda: called.append("before init"))
+    rclpy.init(args=[], context=context)
+    context.on_shutdown(lambda: called.append("running"))
+    with pytest.raises(TypeError):
+        context.on_shutdown("text")
+    context.shutdown()
+    context.try_shutdown()
+    assert sorted(called) == ["before init", "running"]
+    context.on_shutdown(lambda: called.append("late"))
+    assert called[-1] == "late"

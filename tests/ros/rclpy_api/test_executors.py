@@ -7,6 +7,7 @@ import threading
 import time
 
 import pytest
+import rclpy
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
 from rclpy.executors import MultiThreadedExecutor, SingleThreadedExecutor
 from rclpy.task import Future
@@ -334,3 +335,27 @@ def test_a_rate_can_be_slept_on_in_a_callback_of_a_pool(ros, pool):
     timer = node.create_timer(0.01, sleep)
     pool.add_node(node)
     assert spin_until(pool, lambda: slept)
+
+
+def test_an_executor_can_be_shut_down_by_its_own_callback(ros, pool):
+    node, done = ros.node("node"), []
+
+    def end():
+        timer.cancel()
+        pool.shutdown()
+        done.append(1)
+
+    timer = node.create_timer(0.01, end)
+    pool.add_node(node)
+    pool.spin()
+    assert wait_until(lambda: done)
+
+
+def test_a_future_that_is_spun_for_leaves_the_node_where_it_was(ros):
+    node = ros.node("node")
+    future: Future = Future()
+    future.set_result(1)
+    rclpy.spin_until_future_complete(node, future, ros.executor, 0.1)
+    assert node in ros.executor.get_nodes()
+    rclpy.spin_once(node, executor=ros.executor, timeout_sec=0)
+    assert node not in ros.executor.get_nodes()

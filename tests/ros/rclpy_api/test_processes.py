@@ -10,7 +10,7 @@ import pytest
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
 
-from tests.ros.ros_session import wait_for_line
+from tests.ros.ros_session import REAL_ROS, wait_for_line
 
 PEERS = Path(__file__).parent / "peers"
 RMEM_MAX = Path("/proc/sys/net/core/rmem_max")
@@ -27,7 +27,11 @@ def test_a_signal_ends_the_spinning_and_the_process_exits_cleanly(start, kind, n
     ended = {line for line in output if line not in ("tick", "")}
     expected = {"KeyboardInterrupt"} if number == signal.SIGINT else {"ExternalShutdownException"}
     # A pool swallows the end of the context, as rclpy's does.
-    assert ended in (expected | {"end"}, {"returned", "end"})
+    allowed = [expected | {"end"}, {"returned", "end"}]
+    if REAL_ROS and number == signal.SIGTERM:
+        # rclpy's wait set may be the first to find that the context has gone.
+        allowed.append({"RCLError", "end"})
+    assert ended in allowed
     assert process.returncode == 0
 
 

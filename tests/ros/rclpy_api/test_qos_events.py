@@ -130,12 +130,13 @@ def test_a_profile_can_follow_its_peers(ros, offered):
     ("offered", "requested", "expected", "word"),
     [
         (CERTAIN, CERTAIN, QoSCompatibility.OK, ""),
-        ({}, CERTAIN, QoSCompatibility.WARNING, "iveliness"),
+        ({}, {}, QoSCompatibility.WARNING, "iveliness"),
+        ({}, CERTAIN, QoSCompatibility.OK, ""),
         ({"reliability": 2}, {}, QoSCompatibility.ERROR, "eliable"),
         ({}, {"durability": 1}, QoSCompatibility.ERROR, "transient local"),
         ({}, {"deadline": Duration(seconds=1)}, QoSCompatibility.ERROR, "eadline"),
         ({**CERTAIN, "deadline": Duration(seconds=1)}, CERTAIN, QoSCompatibility.OK, ""),
-        ({**CERTAIN, "reliability": 0}, CERTAIN, QoSCompatibility.WARNING, "eliability"),
+        ({**CERTAIN, "reliability": 0}, CERTAIN, QoSCompatibility.WARNING, "eliab"),
     ],
 )
 def test_profiles_can_be_compared(offered, requested, expected, word):

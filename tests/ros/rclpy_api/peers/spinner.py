@@ -7,6 +7,7 @@ from fastvla_ros.runtime import ensure_ros
 ensure_ros()
 
 import rclpy  # noqa: E402
+from rclpy._rclpy_pybind11 import RCLError  # noqa: E402
 from rclpy.executors import (  # noqa: E402
     ExternalShutdownException,
     MultiThreadedExecutor,
@@ -24,7 +25,7 @@ def main() -> None:
     try:
         executor.spin()
         print("returned", flush=True)
-    except (KeyboardInterrupt, ExternalShutdownException) as error:
+    except (KeyboardInterrupt, ExternalShutdownException, RCLError) as error:
         print(type(error).__name__, flush=True)
     if "untidy" not in sys.argv:
         executor.shutdown()
