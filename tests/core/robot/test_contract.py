@@ -250,3 +250,18 @@ def test_no_value_in_any_place_gives_anything_but_a_contract_or_a_contract_error
         with contextlib.suppress(ContractError):
             parsed = parse_contract(data)
             assert parse_contract(parsed.to_dict()) == parsed, path
+
+
+@pytest.mark.parametrize("path", sorted(TABLETOP.parent.glob("*.yaml")), ids=lambda p: p.stem)
+def test_every_shipped_contract_loads_by_its_name_and_reads_back(path: Path):
+    contract = load_contract(path.stem)
+    assert contract.name == path.stem
+    assert parse_contract(contract.to_dict()) == contract
+
+
+def test_the_example_of_a_real_robot_reads_compressed_cameras_and_keeps_depth_apart():
+    contract = load_contract("franka_fr3")
+    assert contract.camera("front").topic == "front/color/image_raw/compressed"
+    assert contract.camera("wrist_depth").topic.endswith("/compressedDepth")
+    assert [c.name for c in contract.observed_cameras] == ["front", "wrist"]
+    assert len(contract.action_names) == 8
