@@ -104,7 +104,6 @@ def test_canceled_at_200_random_moments_in_a_row(
             canceler.run(cancel, stalls)
     assert len(canceler.stop_s) > CANCELS / 3
     assert np.median(canceler.stop_s) < STOP_S
-    assert canceler.finished_first < CANCELS / 4
     with capsys.disabled():
         p50, p99 = np.percentile(canceler.stop_s, [50, 99]) * 1e3
         print(
