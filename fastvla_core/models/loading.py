@@ -8,6 +8,8 @@ from typing import Any, Literal
 from fastvla_core.errors import CheckpointError, FastVLAError
 from fastvla_core.models.checkpoint import read_json
 from fastvla_core.models.lerobot.files import NO_LOCAL_FILES, LocalFiles
+from fastvla_core.models.lerobot.openpi import norm_stats_file, openpi_data
+from fastvla_core.models.lerobot.stored import settings_folder
 from fastvla_core.models.registry import POLICIES
 from fastvla_core.models.weightless import weightless
 from fastvla_core.quant import Nf4Linear, quantize_module, quantized_layers
@@ -23,12 +25,20 @@ def load_config(folder: Path, *, files: LocalFiles = NO_LOCAL_FILES) -> tuple[An
     Raises:
         CheckpointError: the file is missing or damaged, or its type is not known.
     """
+    folder = settings_folder(folder)
     source = folder / "config.json"
-    data = read_json(source)
+    data = _policy_data(folder)
     if not isinstance(data.get("type"), str):
         raise CheckpointError(f"{source}: the key 'type' is missing", mend="is it a policy?")
     family = POLICIES.load(data["type"])
     return family, family.config(data, folder=folder, files=files)
+
+
+def _policy_data(folder: Path) -> dict[str, Any]:
+    """config.json; of an openpi checkpoint, the same in LeRobot's words."""
+    source = folder / "config.json"
+    data = read_json(source) if source.is_file() or norm_stats_file(folder) is None else {}
+    return data if "type" in data else openpi_data(folder, data) or data
 
 
 def load_model(family: Any, config: Any, folder: Path, *, quantization: Quantization | None) -> Any:

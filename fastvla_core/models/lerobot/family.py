@@ -16,16 +16,18 @@ from fastvla_core.models.lerobot.config import LeRobotConfig
 from fastvla_core.models.lerobot.files import NO_LOCAL_FILES, LocalFiles, find_part
 from fastvla_core.models.lerobot.images import ModelImages
 from fastvla_core.models.lerobot.key_table import KeyTable
+from fastvla_core.models.lerobot.made_steps import made_step_files
 from fastvla_core.models.lerobot.processor import LeRobotProcessor
 from fastvla_core.models.lerobot.step_files import (
     POST,
     PRE,
     StepContext,
+    StepFile,
     read_post_steps,
     read_step_file,
     read_steps,
 )
-from fastvla_core.models.lerobot.stored import read_stored
+from fastvla_core.models.lerobot.stored import read_stored, settings_folder
 from fastvla_core.models.lerobot.text_tokenizer import TextTokenizer, load_text_tokenizer
 from fastvla_core.models.lerobot.weights import Unused, save_weights, take_weights
 
@@ -90,6 +92,7 @@ class LeRobotFamily(ABC):
         Raises:
             CheckpointError: a file, a step or a statistic is missing or of another feature.
         """
+        folder = settings_folder(folder)
         tokenizers: dict[str, TextTokenizer] = {}
 
         def tokenizer(name: str) -> TextTokenizer:
@@ -105,7 +108,7 @@ class LeRobotFamily(ABC):
             tokenizer=tokenizer,
             extra=cls.extra_steps(folder, config, files, tokenizer),
         )
-        step_files = read_step_file(folder, PRE), read_step_file(folder, POST)
+        step_files = cls.step_files(folder, config)
         before = read_steps(step_files[0], context)
         return cls.processor_class(config)(
             config,
@@ -115,6 +118,22 @@ class LeRobotFamily(ABC):
             files=step_files,
             tokenizers=tokenizers,
         )
+
+    @classmethod
+    def step_files(cls, folder: Path, config: LeRobotConfig) -> tuple[StepFile, StepFile]:
+        """The processor files of a checkpoint, made where it is from before there were any.
+
+        Raises:
+            CheckpointError: a file is missing or damaged, or there are no statistics.
+        """
+        if (folder / f"{PRE}.json").is_file() or (folder / f"{POST}.json").is_file():
+            return read_step_file(folder, PRE), read_step_file(folder, POST)
+        return made_step_files(folder, config, cls.entries(config))
+
+    @classmethod
+    @abstractmethod
+    def entries(cls, config: Any) -> list[Mapping[str, Any]]:
+        """The steps in front of the network, as LeRobot's own processor file has them."""
 
     @classmethod
     def save_processor(cls, folder: Path, processor: LeRobotProcessor) -> None:

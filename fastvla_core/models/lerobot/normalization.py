@@ -1,4 +1,4 @@
-"""How a feature is brought to a range that a network likes, by LeRobot's and openpi's rules."""
+"""How a feature is brought to a range that a network likes, by LeRobot's rules."""
 
 from __future__ import annotations
 
@@ -72,20 +72,6 @@ def affine(
     low, high = (_statistic(statistics, n, feature, dim, source) for n in _RANGES[mode])
     span = high - low
     span = torch.where(span == 0, torch.full_like(span, eps), span)
-    return Affine(offset=low, divisor=span, factor=span, gain=2.0, shift=1.0)
-
-
-def openpi_affine(
-    statistics: Mapping[str, Tensor], *, quantiles: bool, feature: str, source: str
-) -> Affine:
-    """The scaling that openpi makes of its norm_stats.json, over the dimensions that it names."""
-    dim = len(statistics["mean"])
-    if not quantiles:
-        mean, std = (_statistic(statistics, n, feature, dim, source) for n in ("mean", "std"))
-        std = std + 1e-6
-        return Affine(offset=mean, divisor=std, factor=std, gain=1.0, shift=0.0)
-    low, high = (_statistic(statistics, n, feature, dim, source) for n in ("q01", "q99"))
-    span = high - low + 1e-6
     return Affine(offset=low, divisor=span, factor=span, gain=2.0, shift=1.0)
 
 

@@ -72,15 +72,6 @@ class StateInPrompt:
         return replace(transition, tasks=tuple(prompts))
 
 
-@dataclass(frozen=True, slots=True)
-class CleanTask:
-    """Makes one line of the instruction, with blanks for underscores, as openpi does."""
-
-    def __call__(self, transition: Transition) -> Transition:
-        """The same with cleaned tasks."""
-        return replace(transition, tasks=tuple(map(_clean, transition.tasks)))
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tokenize:
     """Prompts to token ids.

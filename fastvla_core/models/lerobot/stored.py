@@ -82,6 +82,17 @@ def weight_files(folder: Path) -> list[Path]:
     )
 
 
+def settings_folder(folder: Path) -> Path:
+    """Where config and processors are: an adapter may leave them to the policy it belongs to.
+
+    Raises:
+        CheckpointError: that policy cannot be found.
+    """
+    if (folder / "config.json").is_file() or not (folder / ADAPTER_CONFIG).is_file():
+        return folder
+    return find_base(folder, read_json(folder / ADAPTER_CONFIG))
+
+
 def find_base(folder: Path, config: Mapping[str, Any]) -> Path:
     """The checkpoint that an adapter belongs to.
 

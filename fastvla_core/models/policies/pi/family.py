@@ -11,9 +11,12 @@ from fastvla_core.kernels.preprocess import PreprocessSpec
 from fastvla_core.models.lerobot.family import LeRobotFamily
 from fastvla_core.models.lerobot.files import ARCHITECTURE, LocalFiles
 from fastvla_core.models.lerobot.images import ModelImages
+from fastvla_core.models.lerobot.made_steps import usual_entries
 from fastvla_core.models.policies.pi.config import PaliGemmaConfig, PiConfig, read_pi_config
 from fastvla_core.models.policies.pi.model import Pi0, Pi05
 from fastvla_core.models.policies.pi.weights import PI0_TABLE, PI05_TABLE
+
+PALIGEMMA_TOKENIZER = "google/paligemma-3b-pt-224"
 
 
 class PaliGemmaFamily(LeRobotFamily):
@@ -47,6 +50,13 @@ class Pi0Family(PaliGemmaFamily):
         """See `read_pi_config`."""
         return read_pi_config(data, folder=folder, files=files)
 
+    @classmethod
+    def entries(cls, config: PiConfig) -> list[Mapping[str, Any]]:
+        """LeRobot's steps for pi0."""
+        return usual_entries(
+            config, prompt=("pi0_new_line_processor",), tokenizer_name=PALIGEMMA_TOKENIZER
+        )
+
     @staticmethod
     def model(config: PiConfig) -> Pi0:
         """The network with fresh weights."""
@@ -57,6 +67,16 @@ class Pi05Family(Pi0Family):
     """Config, network and weights of type "pi05"."""
 
     table = PI05_TABLE
+
+    @classmethod
+    def entries(cls, config: PiConfig) -> list[Mapping[str, Any]]:
+        """LeRobot's steps for pi0.5."""
+        return usual_entries(
+            config,
+            prompt=("pi05_prepare_state_tokenizer_processor_step",),
+            tokenizer_name=PALIGEMMA_TOKENIZER,
+            normalize_first=True,
+        )
 
     @staticmethod
     def model(config: PiConfig) -> Pi05:  # pyright: ignore[reportIncompatibleMethodOverride]

@@ -9,6 +9,7 @@ from typing import Any
 from fastvla_core.models.heads.ngram_draft import NgramDraft, load_ngram_draft
 from fastvla_core.models.lerobot.fast_tokenizer import load_fast_tokenizer
 from fastvla_core.models.lerobot.files import LocalFiles, find_part
+from fastvla_core.models.lerobot.made_steps import usual_entries
 from fastvla_core.models.lerobot.processor import LeRobotProcessor
 from fastvla_core.models.lerobot.text_tokenizer import TextTokenizer, load_text_tokenizer
 from fastvla_core.models.policies.pi.family import PaliGemmaFamily
@@ -31,6 +32,22 @@ class Pi0FastFamily(PaliGemmaFamily):
         name = str(data.get("text_tokenizer_name", ""))
         tokenizer = load_text_tokenizer(cls.tokenizer_folder(name, folder, files))
         return read_config(data, folder=folder, files=files, tokenizer=tokenizer)
+
+    @classmethod
+    def entries(cls, config: Pi0FastConfig) -> list[Mapping[str, Any]]:
+        """LeRobot's steps for pi0-FAST."""
+        tokenize = {
+            "trust_remote_code": True,
+            "max_action_tokens": config.max_action_tokens,
+            "action_tokenizer_name": config.action_tokenizer_name,
+        }
+        return usual_entries(
+            config,
+            prompt=("pi0_fast_prepare_state_tokenizer_processor_step",),
+            tokenizer_name=config.text_tokenizer_name,
+            after_tokens=({"registry_name": "action_tokenizer_processor", "config": tokenize},),
+            normalize_first=True,
+        )
 
     @staticmethod
     def model(config: Pi0FastConfig) -> Pi0Fast:

@@ -11,6 +11,7 @@ from fastvla_core.kernels.preprocess import PreprocessSpec
 from fastvla_core.models.lerobot.family import LeRobotFamily
 from fastvla_core.models.lerobot.files import LocalFiles, find_part
 from fastvla_core.models.lerobot.images import ModelImages
+from fastvla_core.models.lerobot.made_steps import usual_entries
 from fastvla_core.models.lerobot.text_tokenizer import load_text_tokenizer
 from fastvla_core.models.policies.smolvla.config import SmolVLAConfig, read_config
 from fastvla_core.models.policies.smolvla.model import SmolVLA
@@ -41,6 +42,16 @@ class SmolVLAFamily(LeRobotFamily):
     def model(config: SmolVLAConfig) -> SmolVLA:
         """The network with fresh weights."""
         return SmolVLA(config)
+
+    @classmethod
+    def entries(cls, config: SmolVLAConfig) -> list[Mapping[str, Any]]:
+        """LeRobot's steps for SmolVLA."""
+        return usual_entries(
+            config,
+            prompt=("smolvla_new_line_processor",),
+            tokenizer_name=config.vlm_model_name,
+            padding=str(config.raw.get("pad_language_to", "longest")),
+        )
 
     @classmethod
     def save_config(cls, folder: Path, config: Any) -> None:
