@@ -87,8 +87,8 @@ class ThreeCubes:
         done = Check("done already", lambda: task in self._done)
         leaf = ExecuteTask(task, client=self.client, timeout_s=self._options.goal_timeout_s)
         self.leaves.append(leaf)
-        steps: list[Behaviour] = [self._fetch_tray()] if self._options.trays else []
-        steps += [
+        steps = [
+            *self._trays(),
             Recovery("until it is done", task=leaf, recovery=self._react(leaf)),
             Act("remember", lambda: self._done.add(task)),
         ]
@@ -104,9 +104,9 @@ class ThreeCubes:
         """
         pause = self._pause(leaf)
         again = [
-            # Nobody saw it done, or it went wrong: once more, with a tray as it should be.
-            _on(leaf, "NONE", times=1, then=[self._fetch_tray()] if self._options.trays else []),
-            _on(leaf, "TIMEOUT", times=1),
+            # It went wrong, or took too long: once more, from another start.
+            _on(leaf, "NONE", times=1, then=self._trays()),
+            _on(leaf, "TIMEOUT", times=1, then=self._trays()),
             # A camera may come back; do not hammer the server meanwhile.
             _on(leaf, "STALE_SENSOR", times=3, then=[pause("for the sensor")]),
             # The server is busy, or not active yet.
@@ -159,8 +159,11 @@ class ThreeCubes:
         asking = FailureIsRunning("ask until it is", active)
         return Timeout("the server is active", asking, self._options.patience_s)
 
-    def _fetch_tray(self) -> Behaviour:
-        return CallService(
+    def _trays(self) -> list[Behaviour]:
+        """Fetching a tray with three cubes and a bowl; nothing where people bring them."""
+        if not self._options.trays:
+            return []
+        fetch = CallService(
             "fetch a tray",
             self._node,
             ResetScene,
@@ -168,6 +171,7 @@ class ThreeCubes:
             request=lambda: ResetScene.Request(seed=next(self._seeds)),
             accepted=lambda response: response.success,
         )
+        return [fetch]
 
     def _call_for_help(self, leaf: ExecuteTask) -> None:
         report = leaf.reports[-1]
