@@ -12,7 +12,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[3]
 TABLE = Path(__file__).with_name("table.yaml")
-_TIMEOUT_S = 300
+_TIMEOUT_S = 240
 _PASSED, _FAILED = 0, 1
 
 
@@ -67,17 +67,21 @@ def make_copy(mutation: Mutation, folder: Path) -> None:
 
 
 def passes(test: str, *, root: Path) -> bool:
-    """Run one test of a tree in a process of its own.
+    """Run one test of a tree in a process of its own; one that hangs does not pass.
 
     Raises:
         RuntimeError: it neither passed nor failed: it could not be collected, for example.
     """
     path = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))
     environment = {**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
-    ended = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-x", "--tb=short", "-m", "", test],
-        cwd=root, env=environment, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False,
-    )  # fmt: skip
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "--tb=short", "-m", "", test]
+    try:
+        ended = subprocess.run(
+            command, cwd=root, env=environment, capture_output=True, text=True,
+            timeout=_TIMEOUT_S, check=False,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        return False
     if ended.returncode not in (_PASSED, _FAILED):
         raise RuntimeError(f"{test} in {root}:\n{ended.stdout[-3000:]}{ended.stderr[-3000:]}")
     return ended.returncode == _PASSED

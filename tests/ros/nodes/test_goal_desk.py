@@ -24,7 +24,7 @@ class Handle:
         self.finished: GoalEnd | None = None
         self.collisions = 0
         self._desk = desk
-        self._thread = threading.Thread(target=self._run)
+        self._thread = threading.Thread(target=self._run, daemon=True)
 
     @property
     def is_active(self) -> bool:
