@@ -60,6 +60,12 @@ class CameraSpec:
             object.__setattr__(self, "topic", self.topic + suffix)
 
     @property
+    def message_type(self) -> str:
+        """What is published on `topic`."""
+        name = "Image" if self.transport == "raw" else "CompressedImage"
+        return f"sensor_msgs/msg/{name}"
+
+    @property
     def base_topic(self) -> str:
         """Where its raw images would be."""
         return self.topic.removesuffix(_TRANSPORT_SUFFIX[self.transport])

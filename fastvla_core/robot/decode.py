@@ -65,22 +65,7 @@ def message_to_rgb(message: Any, where: str) -> NDArray[np.uint8]:
     Raises:
         MessageError: as `view_image`, or the encoding has no colour.
     """
-    pixels = view_message(message, where)
-    convert = LAYOUTS[message.encoding].to_rgb
-    if convert is None:
-        raise MessageError(
-            f"{where}: encoding '{message.encoding}' has no colour",
-            mend="set `kind: depth` of this camera in the contract, or publish one of "
-            f"{', '.join(COLOR_ENCODINGS)}",
-        )
-    try:
-        return convert(pixels)
-    except cv2.error as error:
-        raise MessageError(
-            f"{where}: {message.width}x{message.height} pixels of {message.encoding} cannot be "
-            "converted to RGB",
-            mend="these encodings want an even width and height",
-        ) from error
+    return _to_rgb(view_message(message, where), message.encoding, where)
 
 
 def decode_compressed(data: Any, *, format: str, where: str) -> NDArray[np.uint8]:
@@ -108,9 +93,7 @@ def decode_compressed(data: Any, *, format: str, where: str) -> NDArray[np.uint8
         # OpenCV reads files as BGR; who compressed RGB pixels as if they were BGR says so.
         order = "rgb" if "compressed rgb" in codec else "bgr"
         name = f"{order}{16 if deep else 8}"
-    convert = LAYOUTS[name].to_rgb
-    assert convert is not None
-    return convert(pixels)
+    return _to_rgb(pixels, name, where)
 
 
 def check_camera(
@@ -145,3 +128,21 @@ def _compressed(camera: CameraSpec, message: Any, where: str) -> NDArray[Any]:
     return decode_compressed_depth(
         message.data, format=message.format, unit_m=camera.depth_unit_m, where=where
     )
+
+
+def _to_rgb(pixels: NDArray[Any], encoding: str, where: str) -> NDArray[np.uint8]:
+    convert = LAYOUTS[encoding].to_rgb
+    if convert is None:
+        raise MessageError(
+            f"{where}: encoding '{encoding}' has no colour",
+            mend="set `kind: depth` of this camera in the contract, or publish one of "
+            f"{', '.join(COLOR_ENCODINGS)}",
+        )
+    try:
+        return convert(pixels)
+    except cv2.error as error:
+        height, width = pixels.shape[:2]
+        raise MessageError(
+            f"{where}: {width}x{height} pixels of {encoding} cannot be converted to RGB",
+            mend="these encodings want an even width and height",
+        ) from error

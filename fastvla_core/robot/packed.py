@@ -29,7 +29,7 @@ def unpack(data: Any, *, format: str, where: str) -> NDArray[Any]:
     buffer = np.frombuffer(data, np.uint8)
     start, tail = bytes(buffer[:4]), bytes(buffer[-_TAIL:])
     cut = any(start.startswith(head) and end not in tail for head, end in _ENDS.items())
-    pixels = None if cut or not buffer.size else cv2.imdecode(buffer, cv2.IMREAD_UNCHANGED)
+    pixels = None if cut or not buffer.size else _decode(buffer)
     if pixels is None or pixels.dtype not in (np.uint8, np.uint16):
         raise MessageError(
             f"{where}: {buffer.size} bytes of format '{format}' are "
@@ -37,3 +37,11 @@ def unpack(data: Any, *, format: str, where: str) -> NDArray[Any]:
             mend="publish whole JPEG or PNG images (image_transport `compressed`)",
         )
     return pixels
+
+
+def _decode(buffer: NDArray[np.uint8]) -> NDArray[Any] | None:
+    try:
+        return cv2.imdecode(buffer, cv2.IMREAD_UNCHANGED)
+    except cv2.error:
+        # A size that no camera has: OpenCV refuses it instead of saying that it cannot read it.
+        return None

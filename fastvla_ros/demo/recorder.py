@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.node import Node
 from rclpy.qos import qos_profile_sensor_data
-from sensor_msgs.msg import Image, JointState
+from sensor_msgs.msg import JointState
 from trajectory_msgs.msg import JointTrajectory
 
 from fastvla_core.robot.contract import RobotContract
-from fastvla_ros.bridge.images import image_to_rgb
+from fastvla_ros.bridge.classes import message_class
+from fastvla_ros.bridge.images import read_camera
 from fastvla_ros.bridge.joints import joint_state_to_state, stamp_ns
 from fastvla_ros.demo.frames import Caption, compose
 from fastvla_ros.demo.history import GoalSpan, History
@@ -28,7 +29,7 @@ _JOINT_PERIOD_S = 0.03
 
 
 class DemoRecorder:
-    """Collects what `demo.mp4` and `demo.png` show; every camera of the contract is watched.
+    """Collects what `demo.mp4` and `demo.png` show; every colour camera is watched.
 
     Args:
         video: Gets one frame for every picture of the scene camera.
@@ -45,8 +46,10 @@ class DemoRecorder:
         self._last_inference_s = 0.0
         group = MutuallyExclusiveCallbackGroup()
         for camera in contract.cameras:
+            if camera.kind == "depth":
+                continue
             node.create_subscription(
-                Image,
+                message_class(camera.message_type),
                 camera.topic,
                 lambda message, name=camera.name: self._on_image(name, message),
                 qos_profile_sensor_data,
@@ -85,7 +88,7 @@ class DemoRecorder:
         self.history.goals.append(span)
 
     def _on_image(self, camera: str, message: Any) -> None:
-        image = image_to_rgb(message, where=f"camera '{camera}'")
+        image = read_camera(self._contract.camera(camera), message)
         self._images[camera] = image
         if camera == SCENE:
             images, caption = dict(self._images), self._caption

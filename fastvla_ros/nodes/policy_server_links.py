@@ -8,13 +8,14 @@ from typing import Any
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
-from sensor_msgs.msg import CompressedImage, Image, JointState
+from sensor_msgs.msg import JointState
 from std_msgs.msg import String
 from trajectory_msgs.msg import JointTrajectory
 
 from fastvla_core.errors import MessageError
 from fastvla_core.robot.contract import CameraSpec
 from fastvla_msgs.msg import ActionChunk, GuardStatus, TaskOutcome
+from fastvla_ros.bridge.classes import message_class
 from fastvla_ros.bridge.streams import StreamBridge
 
 LATCHED = QoSProfile(
@@ -73,9 +74,8 @@ class ServerLinks:
             self._node.destroy_publisher(publisher)
 
     def _camera(self, camera: CameraSpec) -> Any:
-        kind = Image if camera.transport == "raw" else CompressedImage
         return self._node.create_subscription(
-            kind,
+            message_class(camera.message_type),
             camera.topic,
             lambda message: self._on_image(camera.name, message),
             CAMERA_QOS,

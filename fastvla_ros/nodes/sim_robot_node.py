@@ -11,7 +11,7 @@ from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy, qos_profile_sensor_data
 from rosgraph_msgs.msg import Clock
-from sensor_msgs.msg import CompressedImage, Image, JointState
+from sensor_msgs.msg import JointState
 from std_msgs.msg import Header, String
 
 from fastvla_core.errors import FastVLAError, RosError
@@ -19,6 +19,7 @@ from fastvla_core.robot.contract_file import load_contract
 from fastvla_core.sim import TabletopSim
 from fastvla_msgs.msg import TaskOutcome
 from fastvla_msgs.srv import ResetScene
+from fastvla_ros.bridge.classes import message_class
 from fastvla_ros.bridge.images import camera_message
 from fastvla_ros.bridge.joints import to_time
 from fastvla_ros.diagnostics.status import DiagnosticsPublisher
@@ -108,9 +109,7 @@ class SimRobotNode(Node):
         self._joints = self.create_publisher(JointState, contract.joint_states.topic, 10)
         self._images = {
             camera.name: self.create_publisher(
-                Image if camera.transport == "raw" else CompressedImage,
-                camera.topic,
-                qos_profile_sensor_data,
+                message_class(camera.message_type), camera.topic, qos_profile_sensor_data
             )
             for camera in contract.cameras
         }

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastvla_core.bags.definitions import FEEDBACK
 from fastvla_core.robot.buffers import JOINT_STATES
-from fastvla_core.robot.contract import CameraSpec, RobotContract
+from fastvla_core.robot.contract import RobotContract
 from fastvla_ros.bridge.classes import message_class
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def robot_streams(contract: RobotContract) -> tuple[Stream, ...]:
         Stream(
             name=camera.name,
             topic=camera.topic,
-            type_name=image_type(camera),
+            type_name=camera.message_type,
             is_camera=True,
             is_sensor=True,
         )
@@ -104,15 +104,6 @@ def serving_streams(contract: RobotContract) -> tuple[Stream, ...]:
             type_name="diagnostic_msgs/msg/DiagnosticArray",
         ),
         Stream(name="rosout", topic="/rosout", type_name="rcl_interfaces/msg/Log"),
-    )
-
-
-def image_type(camera: CameraSpec) -> str:
-    """The message type of a camera's topic."""
-    return (
-        "sensor_msgs/msg/Image"
-        if camera.transport == "raw"
-        else ("sensor_msgs/msg/CompressedImage")
     )
 
 

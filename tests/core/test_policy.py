@@ -20,6 +20,7 @@ from fastvla_core.models.tokenizer import train_tokenizer
 from fastvla_core.policy import FastVLA, policy_config
 from fastvla_core.quant import quantized_layers
 from fastvla_core.robot.contract_file import load_contract
+from fastvla_core.types import Observation
 
 from .models.tiny import TEXTS, observation, tiny_policy, tiny_statistics, vit_vision
 
@@ -226,6 +227,24 @@ def test_another_contract_is_refused_with_the_differences(tmp_path: Path):
     other = dataclasses.replace(contract, joints=(joint, *contract.joints[1:]))
     with pytest.raises(ContractError, match=r"joints\.joint1\.upper: .* here, .* there"):
         FastVLA.from_pretrained(tmp_path, contract=other)
+
+
+def test_cameras_of_another_size_are_scaled_and_padded_to_the_policy_s(tmp_path: Path):
+    contract = load_contract("tabletop")
+    _policy_for(contract, tmp_path)
+    wide = [dataclasses.replace(c, width=640, height=480) for c in contract.policy_cameras]
+    served = dataclasses.replace(contract, cameras=tuple(wide))
+    policy = FastVLA.from_pretrained(tmp_path, contract=served)
+    picture = np.random.default_rng(0).integers(0, 256, (480, 640, 3), np.uint8)
+    seen = Observation(
+        stamp_ns=1, task=TEXTS[0], state=np.zeros(7, np.float32),
+        images={camera.name: picture for camera in wide},
+    )  # fmt: skip
+    pixels = policy.processor.observation_batch([seen], device=policy.device)["images"]
+    bars = (pixels == pixels[..., :1, :1]).all(dim=-1)[0, 0].all(dim=0)
+    # 4:3 in a square: an eighth of the rows above and below are padding.
+    assert bars.sum() == policy.config.image_resolution[0] // 4
+    assert np.isfinite(policy.infer(seen).positions).all()
 
 
 def test_a_policy_without_contract_is_not_served_on_a_robot(tmp_path: Path):

@@ -37,12 +37,11 @@ class Robot:
         from fastvla_msgs.msg import TaskOutcome
         from fastvla_ros.bridge.classes import message_class
         from fastvla_ros.nodes.sim_robot_node import LATCHED
-        from fastvla_ros.recording.streams import image_type
 
         self.contract = contract
         self.node = process.add(Node("robot", use_global_arguments=False))
         self.images = {
-            c.name: self.node.create_publisher(message_class(image_type(c)), c.topic, 10)
+            c.name: self.node.create_publisher(message_class(c.message_type), c.topic, 10)
             for c in contract.observed_cameras
         }
         self.joints = self.node.create_publisher(JointState, contract.joint_states.topic, 10)

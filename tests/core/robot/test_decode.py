@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import array
+import struct
+import zlib
 from types import SimpleNamespace
 
 import cv2
@@ -259,6 +261,15 @@ def test_wherever_a_compressed_image_is_cut_it_is_refused(suffix: str):
     for end in [*range(0, len(data) - 12, 97), len(data) - 12, len(data) - 9]:
         with pytest.raises(MessageError, match="camera 'front'"):
             decode_compressed(data[:end], format="jpeg", where="camera 'front'")
+
+
+def test_a_picture_of_an_absurd_size_is_refused():
+    data = bytearray(png(BGR))
+    # Width and height of the header, with a checksum that fits.
+    data[16:24] = struct.pack(">II", 1 << 20, 1 << 20)
+    data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
+    with pytest.raises(MessageError, match="camera 'front'"):
+        decode_compressed(bytes(data), format="png", where="camera 'front'")
 
 
 def test_a_padded_jpeg_is_whole():
