@@ -113,10 +113,14 @@ def test_a_cancel_request_that_is_refused_says_so(ros):
     client = ActionClient(node, ExecuteTask, "act")
     assert client.wait_for_server(timeout_sec=5.0)
     handle = ros.result(client.send_goal_async(ExecuteTask.Goal()))
+    other = ros.result(client.send_goal_async(ExecuteTask.Goal()))
+    # rclpy's messages are equal when one byte of an array is.
+    assert handle != other
     answer = ros.result(handle.cancel_goal_async())
     assert answer.return_code == CancelGoal.Response.ERROR_REJECTED
     gate.set_result(None)
-    ros.result(handle.get_result_async())
+    for one in (handle, other):
+        ros.result(one.get_result_async())
 
 
 def test_an_empty_list_on_the_command_line_is_one_of_the_declared_type(ros):
@@ -124,3 +128,25 @@ def test_an_empty_list_on_the_command_line_is_one_of_the_declared_type(ros):
     declared = node.declare_parameter("names", ["a"])
     assert (declared.value, declared.type_) == ([], Parameter.Type.STRING_ARRAY)
     assert node.set_parameters([Parameter("names", value=["b"])])[0].successful
+
+
+def test_a_node_of_the_same_name_in_another_process_is_reported(ros_with, capfd):
+    here, there = ros_with(), ros_with()
+    here.node("twin", namespace="/arm")
+    here.node("single")
+    there.node("twin", namespace="/arm")
+    said = []
+
+    def reported():
+        said.append(capfd.readouterr().err)
+        return "'/arm/twin'" in "".join(said)
+
+    assert here.until(reported)
+    assert there.until(reported)
+    here.spin(0.2)
+    said.append(capfd.readouterr().err)
+    text = "".join(said)
+    assert "__node:=OTHER_NAME" in text
+    assert "single" not in text
+    # Each of the two says it once.
+    assert text.count("WARN") <= 2

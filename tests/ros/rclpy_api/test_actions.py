@@ -367,15 +367,6 @@ def test_deferred_goals_run_when_the_server_wants(pair):
     assert sorted(order) == ["a", "b"]
 
 
-def test_goal_handles_are_equal_when_their_goals_are(pair):
-    p = pair(until_cancelled, cancel_callback=accept_cancel)
-    first, second = p.send(), p.send()
-    assert first != second
-    assert first == first  # noqa: PLR0124
-    for handle in (first, second):
-        p.wait(handle.cancel_goal_async())
-
-
 def test_an_actions_parts_are_remapped_and_not_the_action(ros):
     args = ["--ros-args", "-r", "act:=other", "-r", "act/_action/feedback:=talk"]
     node = ros.node("node", cli_args=args)
