@@ -69,10 +69,15 @@ def _real() -> Runtime | None:
     setup = os.environ.get(SETUP_VARIABLE, "")
     if setup:
         return _describe("python3", sourced(Path(setup)))
-    # A spec, not a module: the embedded subset may stand in `sys.modules` under this name.
-    if "rclpy" not in sys.modules and importlib.util.find_spec("rclpy") is not None:
-        return _describe(sys.executable, os.environ)
-    return None
+    return _describe(sys.executable, os.environ) if _rclpy_is_installed() else None
+
+
+def _rclpy_is_installed() -> bool:
+    imported = sys.modules.get(REAL)
+    # The embedded subset stands there under this name too, but keeps its own.
+    if imported is not None:
+        return imported.__name__ == REAL
+    return importlib.util.find_spec(REAL) is not None
 
 
 def sourced(setup: Path) -> dict[str, str]:
