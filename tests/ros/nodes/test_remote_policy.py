@@ -47,7 +47,9 @@ def serve_again(policy: Elsewhere, machine: PolicyServer, **changes: Any) -> Pol
 
 
 def holding(goal: Goal) -> bool:
-    return bool(goal.progress) and goal.progress[-1].state == "HOLDING"
+    """Whether it holds because its policy is away."""
+    last = goal.progress[-1]
+    return (last.state, last.blocking_stream) == ("HOLDING", "policy")
 
 
 def last_s(goal: Goal) -> float:
@@ -57,7 +59,7 @@ def last_s(goal: Goal) -> float:
 
 def test_a_goal_runs_with_a_policy_elsewhere(system: System, machine, policy, capfd):
     system.serve(str(machine.address))
-    report = executing(system, commands=20, timeout_s=3.0).wait()
+    report = executing(system, timeout_s=4.0).wait()
     assert report.error == "TIMEOUT"
     assert report.inferences >= 2
     assert policy.observations[-1].task
@@ -69,7 +71,6 @@ def test_a_restart_in_the_middle_of_a_goal_is_held_through(system: System, machi
     goal = executing(system, commands=10, timeout_s=60.0)
     machine.stop()
     wait_until(lambda: holding(goal), timeout_s=30, what="the hold")
-    assert goal.progress[-1].blocking_stream == "policy"
     held, seen, since_s = len(system.robot.commands), len(policy.observations), last_s(goal)
     wait_until(lambda: last_s(goal) > since_s + 3.0, timeout_s=30, what="three seconds of hold")
     back_ns = system.robot.get_clock().now().nanoseconds
