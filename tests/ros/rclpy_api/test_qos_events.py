@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from rclpy.duration import Duration
+from rclpy.duration import Duration, Infinite
 from rclpy.event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks
 from rclpy.qos import (
     DurabilityPolicy,
@@ -106,11 +106,13 @@ def test_warnings_can_be_switched_off(ros, capfd):
 def test_a_deadline_of_zero_is_none(ros):
     node, got = ros.node("node"), []
     qos = QoSProfile(depth=1, deadline=Duration(), lifespan=Duration())
-    publisher = node.create_publisher(UInt32, "count", qos)
-    node.create_subscription(UInt32, "count", got.append, qos)
+    publisher = node.create_publisher(UInt32, "unlimited", qos)
+    node.create_subscription(UInt32, "unlimited", got.append, qos)
     assert ros.until(lambda: publisher.get_subscription_count() == 1)
     publisher.publish(UInt32(data=3))
     assert ros.until(lambda: got)
+    told = node.get_publishers_info_by_topic("unlimited")[0].qos_profile
+    assert (told.deadline, told.lifespan) == (Infinite, Infinite)
 
 
 @pytest.mark.parametrize("offered", [qos_profile_sensor_data, LATCHED], ids=["weak", "strong"])

@@ -77,7 +77,7 @@ class Robot(LifecycleNode):
         return response
 
     def execute(self, handle):
-        for index in range(100 if handle.request.task == "long" else 3):
+        for index in range(2000 if handle.request.task == "long" else 3):
             if handle.is_cancel_requested:
                 handle.canceled()
                 return ExecuteTask.Result(error_code=ExecuteTask.Result.CANCELED)
