@@ -1,30 +1,55 @@
-"""`fastvla models`: which policies there are, and what a checkpoint holds."""
+"""`fastvla models`: which policies there are, what a checkpoint is, whether it computes right."""
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import sys
 from pathlib import Path
 from typing import Any
 
+from fastvla_core.arguments import positive_float
 from fastvla_core.errors import CheckpointError, FastVLAError
 from fastvla_core.models.registry import POLICIES, PRESETS, VISION_STEMS
 from fastvla_core.resources import share_path
 
-HELP = "list policies; explain a checkpoint"
+HELP = "list policies; explain, compare and bind checkpoints"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare `list` and `show`."""
-    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-    listing = actions.add_parser("list", help="shipped policies, types and presets")
+    """Declare `list`, `show`, `parity` and `bind`; without any of them it is `list`."""
+    parser.set_defaults(action="list", json=False)
+    actions = parser.add_subparsers(metavar="ACTION")
+    listing = actions.add_parser("list", help="shipped policies, types with sizes and licences")
+    listing.set_defaults(action="list")
     show = actions.add_parser("show", help="what a checkpoint is, and what it was trained for")
+    show.set_defaults(action="show")
     show.add_argument("policy", help="folder, shipped name or Hub repository")
     parity = actions.add_parser("parity", help="compare policies with stored reference results")
+    parity.set_defaults(action="parity")
     parity.add_argument("folder", type=Path, help="folder of stored cases, of one policy or more")
     for action in (listing, show, parity):
         action.add_argument("--json", action="store_true", help="print JSON")
+    _add_bind(actions.add_parser("bind", help="tell a checkpoint whose cameras and joints it has"))
+
+
+def _add_bind(bind: argparse.ArgumentParser) -> None:
+    bind.set_defaults(action="bind")
+    bind.add_argument("policy", help="folder or Hub repository in the layout of LeRobot or openpi")
+    bind.add_argument("--contract", required=True, help="robot contract: a name or a file")
+    bind.add_argument(
+        "--camera",
+        action="append",
+        default=[],
+        type=_camera,
+        metavar="POLICY=ROBOT",
+        help="the policy's camera and the robot's in its place; '-' where there is none",
+    )
+    bind.add_argument(
+        "--dt", type=positive_float, metavar="S", help="time between two actions (default: 1/30)"
+    )
+    bind.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -32,10 +57,13 @@ def run(args: argparse.Namespace) -> int:
 
     Raises:
         CheckpointError: the checkpoint is missing or damaged.
+        ContractError: `bind` finds no partner for a camera or a joint.
     """
     if args.action == "parity":
         return _parity(args.folder, as_json=args.json)
-    answer = _listing() if args.action == "list" else describe(args.policy)
+    if args.action == "bind":
+        return _bind(args)
+    answer = _listing() if args.action == "list" else _shown(args.policy)
     if args.json:
         print(json.dumps(answer, indent=2))
         return 0
@@ -44,6 +72,12 @@ def run(args: argparse.Namespace) -> int:
         shown = ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else value
         print(f"{key:<{width}}  {'-' if shown in (None, '') else shown}")
     return 0
+
+
+def _shown(policy: str) -> dict[str, Any]:
+    from fastvla_core.models.describe import describe
+
+    return describe(policy)
 
 
 def _parity(folder: Path, *, as_json: bool) -> int:
@@ -60,62 +94,41 @@ def _parity(folder: Path, *, as_json: bool) -> int:
     return 0 if results and all(result.passed for result in results) else 1
 
 
-def describe(path_or_name: str) -> dict[str, Any]:
-    """What a checkpoint is, without building its network.
+def _bind(args: argparse.Namespace) -> int:
+    from fastvla_core.robot.contract_file import load_contract
 
-    Raises:
-        CheckpointError: it is missing, damaged, of an unknown type, or a weight is not finite.
-    """
-    from fastvla_core.models.checkpoint import not_finite, tensor_shapes
-    from fastvla_core.models.hub import find_checkpoint
-    from fastvla_core.models.lerobot.files import NO_LOCAL_FILES
-    from fastvla_core.models.loading import load_config
-
-    folder = find_checkpoint(path_or_name)
-    family, config = load_config(folder)
-    family.load_processor(folder, config, files=NO_LOCAL_FILES)
-    weights = folder / "model.safetensors"
-    shapes = tensor_shapes(weights)
-    if broken := not_finite(weights):
-        raise CheckpointError(
-            f"{weights}: {len(broken)} tensors hold NaN or infinity, the first is '{broken[0]}'",
-            mend="use an earlier checkpoint; training writes one of those that were still finite",
-        )
-    contract = config.robot_contract or {}
-    return {
-        "folder": str(folder),
-        "type": config.to_dict()["type"],
-        "robot": contract.get("name"),
-        "contract hash": config.robot_contract_hash,
-        "cameras": list(config.cameras),
-        "may be missing": list(config.optional_cameras),
-        "image size": " x ".join(map(str, config.image_resolution)),
-        "state": list(config.state_names),
-        "action": list(config.action_names),
-        "relative to the state": list(config.relative_joints),
-        "chunk": f"{config.chunk_size} steps of {config.action_dt_s:g} s, "
-        f"{config.n_action_steps} executed per inference",
-        "flow steps": config.num_inference_steps,
-        "weights": f"{weights.stat().st_size / 1e6:.2f} MB",
-        "precision": _precision(shapes),
-    }
+    # A command stands above the policy although its room stands below; as in `cli`, by name.
+    policies = importlib.import_module("fastvla_core.policy").FastVLA
+    bindings = importlib.import_module("fastvla_core.contract_binding").RobotBinding
+    policy = policies.from_pretrained(
+        args.policy,
+        contract=load_contract(args.contract),
+        binding=bindings(cameras=dict(args.camera), action_dt_s=args.dt),
+    )
+    policy.save_pretrained(args.out)
+    print(f"written to {args.out}: serves robot '{policy.config.robot_contract['name']}'")
+    return 0
 
 
-def _precision(tensors: dict[str, tuple[str, tuple[int, ...]]]) -> str:
-    """For example "I8 (24 layers), F32": the quantised layers first."""
-    packed = {
-        "NF4": sum(1 for name in tensors if ".quant_state." in name),
-        "int8": sum(1 for name in tensors if name.endswith(".SCB")),
-    }
-    kinds = [f"{kind} ({count} layers)" for kind, count in packed.items() if count]
-    floats = sorted({dtype for dtype, _ in tensors.values() if dtype.startswith(("F", "BF"))})
-    return ", ".join(kinds + floats)
+def _camera(text: str) -> tuple[str, str | None]:
+    policy, mark, robot = text.partition("=")
+    if not policy or not robot or not mark:
+        raise argparse.ArgumentTypeError(f"'{text}' is not of the form POLICY=ROBOT")
+    return policy, None if robot == "-" else robot
 
 
 def _listing() -> dict[str, Any]:
+    from fastvla_core.models.catalogue import CATALOGUE
+
+    types = {
+        name: f"{entry.title}: {entry.parameters} parameters, {entry.memory}, {entry.licence}; "
+        f"for example {entry.example}"
+        for name, entry in CATALOGUE.items()
+    }
     return {
         "shipped policies": _shipped(),
         "policy types": list(POLICIES.names()),
+        **{f"  {name}": line for name, line in types.items()},
         "presets": list(PRESETS.names()),
         "vision stems": list(VISION_STEMS.names()),
     }

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .base import QuantizedLinear, dequantized
-    from .convert import Mode, memory_bytes, prepare_for_state, quantize_module, quantized_layers
+    from .convert import (
+        Mode,
+        memory_bytes,
+        prepare_for_state,
+        quantizable_layers,
+        quantize_module,
+        quantized_layers,
+    )
     from .linear import Int8Linear, Nf4Linear
 
 __all__ = [
@@ -18,6 +25,7 @@ __all__ = [
     "dequantized",
     "memory_bytes",
     "prepare_for_state",
+    "quantizable_layers",
     "quantize_module",
     "quantized_layers",
 ]

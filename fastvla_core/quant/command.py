@@ -6,10 +6,7 @@ import argparse
 import importlib
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from fastvla_core.types import Observation
+from typing import Any
 
 HELP = "write a checkpoint with NF4 or 8-bit weights"
 
@@ -93,8 +90,8 @@ def compare(full: Any, packed: Any) -> dict[str, float]:
     """
     import torch
 
-    observations = [_random_observation(full, seed) for seed in range(_OBSERVATIONS)]
-    shape = (_OBSERVATIONS, full.config.chunk_size, len(full.config.action_names))
+    observations = [full.processor.random_observation(seed) for seed in range(_OBSERVATIONS)]
+    shape = (_OBSERVATIONS, *full.config.noise_shape)
     noise = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     actions: list[torch.Tensor] = []
     for policy in (full, packed):
@@ -119,28 +116,6 @@ def as_text(report: dict[str, Any]) -> str:
         f"worst {cosine['worst']:.4f}, mean {cosine['mean']:.4f}",
     ]
     return "\n".join(lines)
-
-
-def _random_observation(policy: Any, seed: int) -> Observation:
-    import numpy as np
-
-    from fastvla_core.types import Observation
-
-    random = np.random.default_rng(seed)
-    height, width = policy.config.image_resolution
-    state = policy.processor.statistics.state
-    names = len(policy.config.state_names)
-    return Observation(
-        stamp_ns=seed,
-        task="pick up the red cube",
-        images={
-            camera: random.integers(0, 256, (height, width, 3), dtype=np.uint8)
-            for camera in policy.config.cameras
-        },
-        state=(state.mean.numpy() + state.std.numpy() * random.standard_normal(names)).astype(
-            np.float32
-        ),
-    )
 
 
 def _parts(model: Any) -> list[tuple[str, Any]]:

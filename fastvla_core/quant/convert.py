@@ -44,17 +44,22 @@ def quantize_module(
     """
     if mode not in _MODES:
         raise QuantError(f"unknown quantisation {mode!r}", mend=f"use one of {', '.join(_MODES)}")
-    patterns = tuple(skip)
-    chosen = {
-        name: linear
-        for name, linear in _plain_linears(module).items()
-        if not any(fnmatchcase(name, pattern) for pattern in patterns)
-    }
+    chosen = quantizable_layers(module, skip=skip)
     if not chosen:
         raise QuantError("no linear layer to quantise", mend="check the skip patterns")
     for name, linear in chosen.items():
         _replace(module, name, _quantized(name, linear, mode, nested))
     return module
+
+
+def quantizable_layers(module: nn.Module, *, skip: Iterable[str] = ()) -> dict[str, nn.Linear]:
+    """Return the layers that `quantize_module` would replace, by dotted name."""
+    patterns = tuple(skip)
+    return {
+        name: linear
+        for name, linear in _plain_linears(module).items()
+        if not any(fnmatchcase(name, pattern) for pattern in patterns)
+    }
 
 
 def prepare_for_state(module: ModuleT, keys: Iterable[str]) -> ModuleT:

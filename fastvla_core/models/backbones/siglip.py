@@ -65,7 +65,8 @@ class Siglip(nn.Module):
         super().__init__()
         self.size = size
         self.patch_embedding = nn.Conv2d(3, size.width, size.patch, stride=size.patch)
-        self.positions = nn.Parameter(torch.randn(size.grid**2, size.width) * 0.02)
+        self.positions = nn.Parameter(torch.empty(size.grid**2, size.width))
+        nn.init.normal_(self.positions, std=0.02)
         self.layers = nn.ModuleList(SiglipLayer(size) for _ in range(size.depth))
         self.final_norm = nn.LayerNorm(size.width, eps=size.eps)
 

@@ -131,6 +131,18 @@ class LeRobotProcessor:
             tasks=tuple(observation.task for observation in observations),
         )
 
+    def encode(self, texts: Sequence[str]) -> dict[str, Tensor]:
+        """`tokens` and `token_mask` of instructions, with a state of zeros where prompts have one.
+
+        Raises:
+            ObservationError: a text is empty or no valid Unicode.
+        """
+        state = torch.zeros(len(texts), len(self.config.state_names))
+        ready = run_steps(self.before, Transition(state=state, tasks=tuple(texts)))
+        assert ready.tokens is not None
+        assert ready.token_mask is not None
+        return {"tokens": ready.tokens, "token_mask": ready.token_mask}
+
     def training_batch(
         self,
         *,

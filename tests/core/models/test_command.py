@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from fastvla_core import cli
-from fastvla_core.models.command import describe
+from fastvla_core.models.describe import describe
 from fastvla_core.policy import FastVLA
 
 from .tiny import tiny_policy

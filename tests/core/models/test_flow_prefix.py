@@ -196,6 +196,14 @@ def test_a_policy_trained_for_it_ends_exactly_in_the_frozen_rows():
     assert np.abs(policy.infer(observation(0), prefix=other).positions - told)[2:].max() > 1e-4
 
 
+def test_more_frozen_rows_than_were_trained_for_are_not_given():
+    policy = tiny_policy(max_prefix_steps=1)
+    prefix = plan_for(policy, rows=3, frozen=3, conditioning="trained")
+    told = policy.infer(observation(0), prefix=prefix).positions
+    np.testing.assert_allclose(told[0], prefix.positions[0], atol=1e-5)
+    assert np.abs(told[1] - prefix.positions[1]).max() > 1e-3
+
+
 def test_a_policy_that_was_not_trained_for_it_refuses():
     policy = tiny_policy()
     prefix = plan_for(policy, rows=3, frozen=2, conditioning="trained")

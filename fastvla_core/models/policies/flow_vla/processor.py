@@ -152,7 +152,9 @@ class FlowVLAProcessor:
         state = torch.from_numpy(np.stack([o.state for o in observations]).astype(np.float64))
         relative = self.relative(torch.from_numpy(planned), state)
         lengths = [0 if p is None else min(len(p.positions), rows) for p in prefixes]
-        frozen = [0 if p is None else min(p.frozen, rows) for p in prefixes]
+        # What exceeds the training is left to the executor, which carries out the plan anyway.
+        most = self.config.max_prefix_steps if given[0].conditioning == "trained" else rows
+        frozen = [0 if p is None else min(p.frozen, most) for p in prefixes]
         return FlowPrefix(
             actions_bta=self.statistics.action.normalize(relative).float().to(device),
             frozen_b=torch.tensor(frozen, device=device),
@@ -181,6 +183,23 @@ class FlowVLAProcessor:
         state = torch.from_numpy(np.stack([o.state for o in observations]).astype(np.float64))
         actions = self.statistics.action.unnormalize(actions_bta.cpu().double())
         return self.absolute(actions, state).numpy()
+
+    def random_observation(self, seed: int) -> Observation:
+        """An observation with random images and a state within the usual range."""
+        random = np.random.default_rng(seed)
+        height, width = self.config.image_resolution
+        state, names = self.statistics.state, len(self.config.state_names)
+        return Observation(
+            stamp_ns=seed,
+            task="pick up the red cube",
+            images={
+                camera: random.integers(0, 256, (height, width, 3), dtype=np.uint8)
+                for camera in self.config.cameras
+            },
+            state=(state.mean.numpy() + state.std.numpy() * random.standard_normal(names)).astype(
+                np.float32
+            ),
+        )
 
     def _check(self, observation: Observation) -> None:
         expected = self.config.state_names

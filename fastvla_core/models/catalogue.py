@@ -1,0 +1,62 @@
+"""The policy types that run, for people who choose one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CatalogueEntry:
+    """One policy type.
+
+    Attributes:
+        parameters: Of the published size, in words.
+        memory: Of the weights.
+        licence: Of the published weights.
+        example: A published checkpoint.
+    """
+
+    title: str
+    parameters: str
+    memory: str
+    licence: str
+    example: str
+
+
+CATALOGUE: dict[str, CatalogueEntry] = {
+    "fastvla_flow": CatalogueEntry(
+        title="FastVLA's own flow policy",
+        parameters="2.3 M (nano)",
+        memory="9 MB in float32",
+        licence="Apache-2.0",
+        example="nano",
+    ),
+    "smolvla": CatalogueEntry(
+        title="SmolVLA",
+        parameters="403 M",
+        memory="0.81 / 0.45 / 0.30 GB in bf16 / int8 / NF4",
+        licence="Apache-2.0",
+        example="lerobot/smolvla_base",
+    ),
+    "pi0": CatalogueEntry(
+        title="pi0",
+        parameters="3.24 B",
+        memory="6.5 / 3.8 / 2.6 GB in bf16 / int8 / NF4",
+        licence="Gemma terms of use",
+        example="lerobot/pi0_base",
+    ),
+    "pi05": CatalogueEntry(
+        title="pi0.5",
+        parameters="3.35 B",
+        memory="6.7 / 3.9 / 2.7 GB in bf16 / int8 / NF4",
+        licence="Gemma terms of use",
+        example="lerobot/pi05_base",
+    ),
+    "pi0_fast": CatalogueEntry(
+        title="pi0-FAST",
+        parameters="2.92 B",
+        memory="5.8 / 3.5 / 2.4 GB in bf16 / int8 / NF4",
+        licence="Gemma terms of use",
+        example="lerobot/pi0fast-base",
+    ),
+}

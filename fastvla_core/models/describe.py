@@ -1,0 +1,129 @@
+"""What a checkpoint is: from its files, without reading its weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from fastvla_core.errors import CheckpointError
+from fastvla_core.models.checkpoint import not_finite, tensor_shapes
+from fastvla_core.models.hub import find_checkpoint
+from fastvla_core.models.lerobot.config import LeRobotConfig
+from fastvla_core.models.lerobot.files import NO_LOCAL_FILES, LocalFiles
+from fastvla_core.models.lerobot.stored import ADAPTER, ADAPTER_CONFIG, SINGLE, weight_files
+from fastvla_core.models.loading import load_config
+from fastvla_core.models.weightless import weightless
+from fastvla_core.quant import quantizable_layers
+
+# Reading this much to look for values that are not finite takes no time that anybody would notice.
+_CHECKED_BYTES = 256_000_000
+_Shapes = dict[str, tuple[str, tuple[int, ...]]]
+
+
+def describe(path_or_name: str, *, files: LocalFiles = NO_LOCAL_FILES) -> dict[str, Any]:
+    """What a checkpoint is, without its weights in memory.
+
+    Raises:
+        CheckpointError: it is missing, damaged, of an unknown type, or a weight is not finite.
+    """
+    folder = find_checkpoint(path_or_name)
+    family, config = load_config(folder, files=files)
+    processor = family.load_processor(folder, config, files=files)
+    paths = _weights(folder)
+    shapes: _Shapes = {}
+    for path in paths:
+        shapes |= tensor_shapes(path)
+    size = sum(path.stat().st_size for path in paths)
+    if size <= _CHECKED_BYTES:
+        _check_finite(paths)
+    contract = config.robot_contract or {}
+    return {
+        "folder": str(folder),
+        "type": config.to_dict()["type"],
+        "robot": contract.get("name"),
+        "contract hash": config.robot_contract_hash,
+        **_features(config, processor),
+        "relative to the state": list(config.relative_joints),
+        "chunk": f"{config.chunk_size} steps of {config.action_dt_s:g} s, "
+        f"{config.n_action_steps} executed per inference",
+        "flow steps": getattr(config, "flow_steps", getattr(config, "num_inference_steps", None)),
+        "weights": f"{size / 1e6:.2f} MB",
+        "precision": _precision(shapes),
+        **_memory(family, config),
+    }
+
+
+def _weights(folder: Path) -> list[Path]:
+    if (folder / ADAPTER_CONFIG).is_file() and not (folder / SINGLE).is_file():
+        return [folder / ADAPTER]
+    return weight_files(folder)
+
+
+def _features(config: Any, processor: Any) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "cameras": list(config.cameras),
+        "may be missing": list(config.optional_cameras),
+        "image size": " x ".join(map(str, config.image_resolution)),
+        "state": list(config.state_names),
+        "action": list(config.action_names),
+    }
+    if not isinstance(config, LeRobotConfig):
+        return found
+    cameras = config.binding.cameras
+    modes = config.normalization_mapping
+    folders = ", ".join(processor.tokenizers)
+    vocabulary = max((t.vocab_size for t in processor.tokenizers.values()), default=0)
+    return {
+        **found,
+        "cameras of the policy": [
+            f"{name} = {cameras[name]}" if cameras.get(name, name) != name else name
+            for name in config.features.camera_names
+        ],
+        "never there": [n for n in config.features.camera_names if n not in cameras],
+        "statistics": [
+            f"state {modes.get('STATE', 'IDENTITY')} ({len(config.state_names)})",
+            f"action {modes.get('ACTION', 'IDENTITY')} ({config.action_dim})",
+        ],
+        "tokenizer": f"{folders}, {vocabulary} entries, prompts of at most "
+        f"{config.raw.get('tokenizer_max_length')} tokens",
+    }
+
+
+def _check_finite(paths: list[Path]) -> None:
+    for path in paths:
+        if broken := not_finite(path):
+            raise CheckpointError(
+                f"{path}: {len(broken)} tensors hold NaN or infinity, the first is '{broken[0]}'",
+                mend="use an earlier checkpoint; training writes one of those that were still "
+                "finite",
+            )
+
+
+def _precision(tensors: _Shapes) -> str:
+    """For example "int8 (24 layers), F32": the quantised layers first."""
+    packed = {
+        "NF4": sum(1 for name in tensors if ".quant_state." in name),
+        "int8": sum(1 for name in tensors if name.endswith(".SCB")),
+    }
+    kinds = [f"{kind} ({count} layers)" for kind, count in packed.items() if count]
+    floats = sorted({dtype for dtype, _ in tensors.values() if dtype.startswith(("F", "BF"))})
+    return ", ".join(kinds + floats)
+
+
+def _memory(family: Any, config: Any) -> dict[str, str]:
+    """Parameters, and what they take in memory by the ways of storing the large layers."""
+    with weightless():
+        model = family.model(config)
+    total = sum(parameter.numel() for parameter in model.parameters())
+    layers = quantizable_layers(model, skip=model.full_precision).values()
+    large = sum(layer.weight.numel() for layer in layers)
+    rest = 2 * (total - large)
+    sizes = {
+        "bf16": 2 * total,
+        "int8": rest + large + 4 * sum(layer.out_features for layer in layers),
+        "NF4": rest + large // 2 + 4 * (large // 64),
+    }
+    return {
+        "parameters": f"{total / 1e6:.2f} M",
+        "memory of the weights": ", ".join(f"{k} {v / 1e6:.1f} MB" for k, v in sizes.items()),
+    }
