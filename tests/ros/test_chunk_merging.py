@@ -62,7 +62,8 @@ def policy(monkeypatch: pytest.MonkeyPatch):
         make(self, **options)
 
     monkeypatch.setattr(sim_robot_node.SimRobotNode, "__init__", remember)
-    policy = SlowPolicy(lambda: robots[-1].loop.stamp_ns())
+    # The robot is made later.
+    policy = SlowPolicy(lambda: robots[-1].loop.stamp_ns())  # noqa: PLW0108
     monkeypatch.setattr(policy_server_node, "load_policy", lambda *_, **__: policy)
     return policy
 
