@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 NORMAL_ENDS = frozenset({"NONE", "CANCELED", "PREEMPTED", "DEACTIVATED"})
 """Error codes of goals that ended as somebody asked for."""
@@ -34,7 +34,7 @@ class End:
 class _Goal:
     heard_ns: int
     aborted_ns: int | None = None
-    told: set[str] = field(default_factory=set)
+    is_silent: bool = False
 
 
 class GoalWatch:
@@ -76,14 +76,14 @@ class GoalWatch:
             elif value not in _ACTIVE:
                 self._finish(goal, "NONE", "")
             else:
-                known.heard_ns = now_ns
+                known.heard_ns, known.is_silent = now_ns, False
         return new, ends
 
     def on_feedback(self, goal: str, *, now_ns: int) -> None:
         """Take a sign of life."""
         known = self._goals.get(goal)
         if known is not None:
-            known.heard_ns = now_ns
+            known.heard_ns, known.is_silent = now_ns, False
 
     def on_result(self, goal: str, *, code: str, message: str) -> list[End]:
         """Take how a goal ended."""
@@ -99,8 +99,8 @@ class GoalWatch:
             elif known.aborted_ns is not None:
                 if now_ns - known.aborted_ns > _RESULT_NS:
                     ends += self._finish(goal, "UNKNOWN", "aborted, and no result came")
-            elif silent_ns > _SILENT_NS and SERVER_SILENT not in known.told:
-                known.told.add(SERVER_SILENT)
+            elif silent_ns > _SILENT_NS and not known.is_silent:
+                known.is_silent = True
                 what = f"the policy server has said nothing for {silent_ns * 1e-9:.1f} s"
                 ends.append(End(goal=goal, code=SERVER_SILENT, message=what))
         return ends
@@ -122,5 +122,8 @@ class GoalWatch:
         known = self._goals.pop(goal, None)
         self._ended.add(goal)
         if known is None or code in NORMAL_ENDS:
+            return []
+        # The graph notices a killed process only seconds after it fell silent, which was told.
+        if known.is_silent and code == SERVER_GONE:
             return []
         return [End(goal=goal, code=code, message=message)]

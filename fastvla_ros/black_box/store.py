@@ -64,9 +64,9 @@ class BagStore:
         Raises:
             BagError: there is no room even without pictures, or the folder cannot be written.
         """
-        choices = [messages, [m for m in messages if not m.stream.is_camera]]
+        small = [message for message in messages if not message.stream.is_camera]
         problem: BagError | None = None
-        for chosen in choices:
+        for chosen in [messages] if len(small) == len(messages) else [messages, small]:
             try:
                 self._make_room(sum(message.size for message in chosen))
                 folder = self._write(chosen, reason=reason, information=information)

@@ -77,6 +77,21 @@ def test_silence_is_told_once_and_feedback_breaks_it():
     assert watch.look(now_ns=9 * S, server_there=True) == []
 
 
+def test_a_server_that_fell_silent_and_then_left_the_graph_is_one_end():
+    watch = watching()
+    assert [end.code for end in watch.look(now_ns=4 * S, server_there=True)] == [SERVER_SILENT]
+    assert watch.look(now_ns=10 * S, server_there=False) == []
+    assert watch.active == ()
+
+
+def test_a_server_that_came_back_and_then_left_is_two():
+    watch = watching()
+    watch.look(now_ns=4 * S, server_there=True)
+    watch.on_feedback("a", now_ns=5 * S)
+    (end,) = watch.look(now_ns=6 * S, server_there=False)
+    assert end.code == SERVER_GONE
+
+
 def test_without_a_goal_nothing_is_amiss():
     watch = GoalWatch()
     assert watch.look(now_ns=100 * S, server_there=False) == []

@@ -102,6 +102,28 @@ def test_the_driver_of_the_gpu_is_named(tmp_path, monkeypatch):
     assert machine.driver_version() == "570.86.15"
 
 
+@pytest.mark.parametrize(("free_gib", "level"), [(40, "ok"), (1, "warning")])
+def test_a_gpu_is_named_with_its_free_memory(monkeypatch, free_gib, level):
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (free_gib << 30, 48 << 30))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "RTX 6000")
+    finding = only(machine.check_device())
+    assert (finding.level, "RTX 6000" in finding.detail) == (level, True)
+    assert f"{free_gib}.0 of 48.0 GiB free" in finding.detail
+
+
+def test_a_gpu_that_torch_cannot_use_is_a_warning(tmp_path, monkeypatch):
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    path = tmp_path / "version"
+    path.write_text("NVRM version: NVIDIA UNIX x86_64 Kernel Module  570.86.15  Mon\n")
+    monkeypatch.setattr(machine, "_DRIVER", path)
+    assert only(machine.check_device()).level == "warning"
+
+
 def test_versions_are_what_a_report_needs():
     detail = only(machine.check_packages()).detail
     assert "torch 2" in detail
