@@ -77,7 +77,7 @@ class CommandGuard:
         self._seen_at_ns: int | None = None
         self._command_at_ns = 0
         self._budget_ns = 0
-        self._moving = self._at_rest = False
+        self._moving = self._at_rest = self._hold_owed = False
         self._gripper: float | None = None
         self._reason, self._latched = "", False
         self._limited_joints: tuple[str, ...] = ()
@@ -138,7 +138,13 @@ class CommandGuard:
         self._dropped += 1
 
     def watchdog(self, *, now_ns: int) -> GuardedCommand | None:
-        """The hold that is due when commands stop, once; None otherwise."""
+        """The hold that is due when commands stop, once; None otherwise.
+
+        Where no joint state is fresh it waits for one: a guard that was stalled itself must not
+        lose its hold.
+        """
+        if self._hold_owed:
+            return self._hold(self._reason, now_ns=now_ns)
         if not self._moving or now_ns - self._command_at_ns <= self._timeout_ns:
             return None
         return self._hold(f"no command for {self._timeout_ns * 1e-9:.2g} s", now_ns=now_ns)
@@ -206,6 +212,7 @@ class CommandGuard:
         result = self._limiter.limit(target, dt_s=step_ns * 1e-9)
         self._budget_ns = max(0, self._budget_ns - step_ns)
         self._command_at_ns, self._moving, self._reason = now_ns, True, ""
+        self._hold_owed = False
         positions, velocities = np.stack([result.positions, result.velocities])[:, : self._joints]
         limited, duration_ns = result.limited, self._period_ns
         if self._follower is not None:
@@ -271,12 +278,14 @@ class CommandGuard:
 
     def _hold(self, reason: str, *, now_ns: int) -> GuardedCommand | None:
         self._moving, self._reason = False, reason
-        self._holds += 1
+        self._holds += not self._hold_owed
         positions = np.full(self._joints, np.nan)
         if self._measured is not None and now_ns - self._measured_at_ns <= self._fresh_ns:
             positions = self._measured[: self._joints].copy()
         elif self._follower is None:
+            self._hold_owed = True
             return None
+        self._hold_owed = False
         return GuardedCommand(
             positions=positions,
             velocities=np.zeros(self._joints),

@@ -108,6 +108,27 @@ def test_silence_leads_to_one_hold_at_the_measured_position():
     assert guard.watchdog(now_ns=PERIOD + 900 * MS) is None
 
 
+def test_a_hold_waits_for_a_joint_state():
+    guard = moving_guard()
+    for now_ms in (700, 702, 704):
+        assert guard.watchdog(now_ns=now_ms * MS) is None
+    assert "no command for 0.2 s" in guard.report().reason
+    guard.on_state(REST + 0.003, now_ns=705 * MS)
+    hold = guard.watchdog(now_ns=720 * MS)
+    assert hold is not None
+    np.testing.assert_allclose(hold.positions, REST[:6] + 0.003)
+    assert guard.watchdog(now_ns=740 * MS) is None
+    assert guard.report().holds == 1
+
+
+def test_a_stop_without_a_joint_state_holds_as_soon_as_one_comes():
+    guard = moving_guard()
+    assert guard.stop("a person pressed stop", now_ns=700 * MS) is None
+    guard.on_state(REST + 0.003, now_ns=705 * MS)
+    assert guard.watchdog(now_ns=720 * MS) is not None
+    assert guard.report().reason == "a person pressed stop"
+
+
 def test_before_the_first_command_silence_is_no_reason_to_hold():
     assert guard_at_rest().watchdog(now_ns=10_000 * MS) is None
 
