@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 import itertools
 import threading
 import warnings
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from fastvla_core.errors import RosError
@@ -17,6 +15,7 @@ from fastvla_ros.embedded.rcl.entity import Entity
 from fastvla_ros.embedded.rcl.task import Future, Task, Wakeup
 from fastvla_ros.embedded.rcl.timer import Timer
 from fastvla_ros.embedded.rcl.utilities import available_threads, get_default_context
+from fastvla_ros.embedded.rcl.worker_pool import WorkerPool
 from fastvla_ros.embedded.wire.deadlines import deadline, remaining
 
 if TYPE_CHECKING:
@@ -252,11 +251,7 @@ class MultiThreadedExecutor(Executor):
                 "Use the SingleThreadedExecutor instead.",
                 stacklevel=2,
             )
-        self._pool = ThreadPoolExecutor(
-            num_threads or available_threads(), "executor", initializer=self._remember_thread
-        )
-        self._threads: set[int] = set()
-        self._running: set[concurrent.futures.Future[None]] = set()
+        self._pool = WorkerPool(num_threads or available_threads())
         self._failed: deque[Task[Any]] = deque()
 
     def shutdown(self, timeout_sec: float | None = None, *, wait_for_threads: bool = True) -> bool:
@@ -268,13 +263,7 @@ class MultiThreadedExecutor(Executor):
             Whether they ended in time.
         """
         super().shutdown(timeout_sec)
-        if not wait_for_threads or threading.get_ident() in self._threads:
-            self._pool.shutdown(wait=False)
-            return not self._running
-        timeout_s = None if timeout_sec is None or timeout_sec < 0 else timeout_sec
-        late = concurrent.futures.wait(set(self._running), timeout_s).not_done
-        self._pool.shutdown(wait=not late)
-        return not late
+        return self._pool.shutdown(timeout_sec, wait=wait_for_threads)
 
     def _spin_once(self, timeout_sec: float | None, condition: Callable[[], bool]) -> None:
         try:
@@ -287,14 +276,9 @@ class MultiThreadedExecutor(Executor):
         ):
             pass
         else:
-            running = self._pool.submit(self._run, task)
-            self._running.add(running)
-            running.add_done_callback(self._running.discard)
+            self._pool.submit(self._run, task)
         if self._failed:
             self._failed.popleft().result()
-
-    def _remember_thread(self) -> None:
-        self._threads.add(threading.get_ident())
 
     def _run(self, task: Task[Any]) -> None:
         task()

@@ -80,3 +80,13 @@ def test_images_of_three_cameras_cross_processes(ros, start, reliability, least)
     assert arrived >= least
     assert all(n == sorted(set(n)) for n in numbers)
     assert publish_ms < 1.0
+
+
+@pytest.mark.parametrize("kind", ["spinning", "blocked"])
+def test_a_call_that_is_never_answered_can_be_interrupted(start, kind):
+    process = start(PEERS / "caller.py", kind)
+    wait_for_line(process, "asked")
+    process.send_signal(signal.SIGINT)
+    output = process.communicate(timeout=60)[0].splitlines()
+    assert output in (["KeyboardInterrupt", "end"], ["returned", "end"])
+    assert process.returncode == 0
