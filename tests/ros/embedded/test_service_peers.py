@@ -49,11 +49,16 @@ def test_another_vendors_server_is_never_ready_and_is_reported_once(ros, foreign
     assert "ERROR" not in capfd.readouterr().err
 
 
-def test_the_report_names_the_service_the_peer_and_the_mend(ros, foreign, capfd):
+@pytest.mark.parametrize(
+    "endpoint",
+    [ForeignEndpoint("writer", *REQUEST), ForeignEndpoint("reader", *REPLY)],
+    ids=["its-requests", "its-replies"],
+)
+def test_the_report_names_the_service_the_peer_and_the_mend(ros, foreign, capfd, endpoint):
     node, said = ros.node("node"), []
     node.create_service(Trigger, "go", lambda q, r: r)
     foreign(
-        ForeignEndpoint("writer", *REQUEST),
+        endpoint,
         seen=lambda: said.append(capfd.readouterr().err) or "ERROR" in said[-1],
     )
     for expected in ("client of service '/go'", PREFIX.hex(), MEND):
