@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import random
+import signal
 import threading
 import time
-from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from fastvla_core.errors import FastVLAError
@@ -145,16 +146,20 @@ def test_a_shutdown_ends_the_goal_and_leaves_no_command_publisher(
     assert node.count_publishers("command") == 0
 
 
-def test_an_interrupted_process_leaves_no_command_publisher(system: System, checkpoint: Path):
-    with executable(
-        "policy_server", checkpoint=checkpoint, quantization="none", threads=1
-    ) as process:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_process_finishes_its_goal_and_leaves_no_command_publisher(
+    system: System, number: int
+):
+    with executable("steady_server", package="tests.ros.nodes") as process:
         system.client.wait_for_server(timeout_s=60)
         goal = executing(system)
         assert system.robot.count_publishers("command") == 1
-        process.send_signal(2)
-        assert goal.wait().error == "DEACTIVATED"
+        process.send_signal(number)
+        report = goal.wait()
+        assert (report.status, report.error) == ("ABORTED", "DEACTIVATED")
         assert process.wait(20) == 0
+    wait_until(lambda: len(system.robot.commands) == report.commands_sent)
+    assert not np.any(system.robot.commands[-1][1].points[0].velocities)
     wait_until(lambda: system.robot.count_publishers("command") == 0, what="the end of `command`")
 
 
