@@ -14,6 +14,8 @@ _OVERHEAD_BYTES = 300
 # Everything but pictures gets this share: commands and joints of half a minute are small.
 _SMALL_SHARE = 1 / 8
 _DENSE_SHARE = 1 / 2
+# With twice as many pictures it would still fit.
+_ROOMY_SHARE = 0.45
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +93,7 @@ class ThinningBuffer:
         self._sparse.drop_before(oldest_ns)
         while self._dense.size > self._dense_bytes:
             self._hand_on(self._dense.pop())
-        if self._stride > 1 and self._sparse.size < self._sparse_bytes / 4:
+        if self._stride > 1 and self._sparse.size < _ROOMY_SHARE * self._sparse_bytes:
             self._stride //= 2
 
     def messages(self) -> list[Recorded]:

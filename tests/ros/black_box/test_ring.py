@@ -73,7 +73,7 @@ def test_thinning_ends_when_pictures_get_smaller():
     for k in range(300):
         ring.add(recorded(FRONT, at_s=k / 30, size=500_000))
     for k in range(300, 1200):
-        ring.add(recorded(FRONT, at_s=k / 30, size=1000))
+        ring.add(recorded(FRONT, at_s=k / 30, size=25_000))
     assert len(stamps_s(ring, FRONT, at_s=1199 / 30)) == 301
 
 
