@@ -5,11 +5,10 @@ from __future__ import annotations
 import array
 from typing import Any
 
-from builtin_interfaces.msg import Time
-
 from fastvla_core.types import ActionChunk
 from fastvla_msgs.action import ExecuteTask
 from fastvla_msgs.msg import ActionChunk as ActionChunkMessage
+from fastvla_ros.bridge.joints import to_time
 from fastvla_ros.nodes.goal_types import GoalEnd, GoalFeedback, GoalOptions
 from fastvla_ros.nodes.policy_server_parameters import ServerParameters
 
@@ -94,8 +93,3 @@ def to_preview(chunk: ActionChunk, *, frame_id: str) -> ActionChunkMessage:
     message.dt_s = chunk.dt_s
     message.positions = array.array("d", chunk.positions.ravel().tolist())
     return message
-
-
-def to_time(stamp_ns: int) -> Time:
-    """Nanoseconds as `builtin_interfaces/Time`."""
-    return Time(sec=stamp_ns // 1_000_000_000, nanosec=stamp_ns % 1_000_000_000)
