@@ -56,7 +56,7 @@ class Cameras(Node):
     def _publish(self, camera: int) -> None:
         now_ns = time.monotonic_ns()
         frame = self._sent[camera]
-        if min(self._sent) == self._warm_up == max(self._sent):
+        if frame == self._warm_up:
             self._cpu.start()
         width, height = self._size
         image = Image(width=width, height=height, encoding="rgb8", step=3 * width)

@@ -41,15 +41,18 @@ def spin_until_stopped(executor: SingleThreadedExecutor) -> None:
 
 
 class CpuShare:
-    """The share of one core that this process uses from `start` on."""
+    """The share of one core that this process uses from the first `start` on."""
 
     def __init__(self) -> None:
-        self._cpu_s, self._wall_s = 0.0, 0.0
+        self._since: tuple[float, float] | None = None
 
     def start(self) -> None:
-        """Count from now on."""
-        self._cpu_s, self._wall_s = time.process_time(), time.monotonic()
+        """Count from now on; a second call changes nothing."""
+        if self._since is None:
+            self._since = (time.process_time(), time.monotonic())
 
     def read(self) -> float:
         """The share since `start`; 1 is a whole core."""
-        return (time.process_time() - self._cpu_s) / (time.monotonic() - self._wall_s)
+        assert self._since is not None
+        cpu_s, wall_s = self._since
+        return (time.process_time() - cpu_s) / (time.monotonic() - wall_s)

@@ -33,7 +33,6 @@ class Watcher(Node):
         self._size = size
         self._latest_s: float | None = None
         self._cpu = CpuShare()
-        self._counting = False
         profile = qos(reliability, depth)
         for camera in range(cameras):
             self.create_subscription(Image, topic(camera), partial(self._take, camera), profile)
@@ -45,9 +44,7 @@ class Watcher(Node):
         frame = int(image.header.frame_id)
         if frame < self._warm_up:
             return
-        if not self._counting:
-            self._counting = True
-            self._cpu.start()
+        self._cpu.start()
         ages_ns = self.ages_ns[camera]
         self.duplicates += frame in ages_ns
         self.damaged += len(image.data) != self._size or image.data[-1] != frame % 256

@@ -47,8 +47,9 @@ def test_images_go_from_process_to_process(embedded):
     figures = measure_images(embedded, embedded, SMALL)
     assert (figures["lost"], figures["damaged"], figures["duplicates"]) == (0, 0, 0)
     assert 0 < figures["p50_ms"] <= figures["p99_ms"] <= figures["max_ms"]
-    assert figures["publisher_cpu_percent"] > 0
-    assert figures["subscriber_cpu_percent"] > 0
+    # A share of this run: of the time since the machine started it would be next to nothing.
+    assert 0.1 < figures["publisher_cpu_percent"] < 200
+    assert 0.1 < figures["subscriber_cpu_percent"] < 200
 
 
 def test_a_watcher_that_waits_for_more_ends_and_counts_them_as_lost(embedded):
