@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from fastvla_core.errors import ObservationError
+from fastvla_core.models.flow_prefix import FlowPrefix
 from fastvla_core.models.lerobot.config import LeRobotConfig
 from fastvla_core.models.lerobot.features import camera_name
 from fastvla_core.models.lerobot.images import ModelImages
@@ -24,7 +25,8 @@ from fastvla_core.models.lerobot.step_files import StepFile
 from fastvla_core.models.lerobot.steps import Normalize, RelativeActions
 from fastvla_core.models.lerobot.text_tokenizer import TextTokenizer
 from fastvla_core.models.lerobot.transition import Step, Transition, run_steps
-from fastvla_core.types import Observation
+from fastvla_core.models.planned import planned_rows
+from fastvla_core.types import ChunkPrefix, Observation
 
 
 class LeRobotProcessor:
@@ -107,6 +109,30 @@ class LeRobotProcessor:
                 instruction is empty.
         """
         return self.model_batch(self.transition(observations), device=device)
+
+    def flow_prefix(
+        self,
+        prefixes: Sequence[ChunkPrefix | None],
+        observations: Sequence[Observation],
+        *,
+        device: torch.device,
+    ) -> FlowPrefix:
+        """What is planned, relative to the present states, normalised and padded.
+
+        Args:
+            prefixes: One per observation, None for a chunk that is free; columns go by name.
+        Raises:
+            PolicyError: names are not the policy's, or ways of conditioning are mixed.
+        """
+        rows = self.config.chunk_size
+        planned = planned_rows(prefixes, names=self.config.action_names, rows=rows)
+        state = torch.from_numpy(np.stack([o.state for o in observations]).astype(np.float32))
+        action = torch.from_numpy(planned.positions).float()
+        framing = tuple(s for s in self.before if isinstance(s, (RelativeActions, Normalize)))
+        ready = run_steps(framing, Transition(state=state, action=action))
+        assert ready.action is not None
+        padded = _padded(ready.action, int(self.config.raw.get("max_action_dim", 0)))
+        return planned.flow_prefix(padded, most=rows, device=device)
 
     def transition(self, observations: Sequence[Observation]) -> Transition:
         """Raw values of observations under the policy's names.

@@ -14,9 +14,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fastvla_core.errors import CheckpointError, ObservationError, PolicyError
+from fastvla_core.errors import CheckpointError, ObservationError
 from fastvla_core.kernels.preprocess import PreprocessSpec, preprocess
 from fastvla_core.models.flow_prefix import FlowPrefix
+from fastvla_core.models.planned import planned_rows
 from fastvla_core.models.policies.flow_vla.config import FlowVLAConfig
 from fastvla_core.models.statistics import Statistics
 from fastvla_core.models.tokenizer import InstructionTokenizer
@@ -145,36 +146,16 @@ class FlowVLAProcessor:
         Raises:
             PolicyError: names are not the policy's, or ways of conditioning are mixed.
         """
-        rows, given = self.config.chunk_size, [p for p in prefixes if p is not None]
-        if len({p.conditioning for p in given}) != 1:
-            raise PolicyError("the prefixes of one batch need one way of conditioning")
-        planned = np.stack([self._planned(p, o) for p, o in zip(prefixes, observations)])
-        state = torch.from_numpy(np.stack([o.state for o in observations]).astype(np.float64))
-        relative = self.relative(torch.from_numpy(planned), state)
-        lengths = [0 if p is None else min(len(p.positions), rows) for p in prefixes]
-        # What exceeds the training is left to the executor, which carries out the plan anyway.
-        most = self.config.max_prefix_steps if given[0].conditioning == "trained" else rows
-        frozen = [0 if p is None else min(p.frozen, most) for p in prefixes]
-        return FlowPrefix(
-            actions_bta=self.statistics.action.normalize(relative).float().to(device),
-            frozen_b=torch.tensor(frozen, device=device),
-            planned_b=torch.tensor(lengths, device=device),
-            conditioning=given[0].conditioning,
+        planned = planned_rows(
+            prefixes, names=self.config.action_names, rows=self.config.chunk_size
         )
-
-    def _planned(self, prefix: ChunkPrefix | None, observation: Observation) -> NDArray[np.float64]:
-        names, rows = self.config.action_names, self.config.chunk_size
-        if prefix is None:
-            return np.zeros((rows, len(names)))
-        if sorted(prefix.names) != sorted(names):
-            raise PolicyError(
-                f"chunk prefix at {observation.stamp_ns}: it has {', '.join(prefix.names)}, the "
-                f"policy {', '.join(names)}"
-            )
-        columns = [prefix.names.index(name) for name in names]
-        known = prefix.positions[:rows, columns]
-        # Rows without a plan have no weight; the last one keeps them within the usual range.
-        return np.vstack([known, np.repeat(known[-1:], rows - len(known), axis=0)])
+        state = torch.from_numpy(np.stack([o.state for o in observations]).astype(np.float64))
+        relative = self.relative(torch.from_numpy(planned.positions), state)
+        # What exceeds the training is left to the executor, which carries out the plan anyway.
+        trained = planned.conditioning == "trained"
+        most = self.config.max_prefix_steps if trained else self.config.chunk_size
+        normalised = self.statistics.action.normalize(relative)
+        return planned.flow_prefix(normalised, most=most, device=device)
 
     def targets(
         self, actions_bta: Tensor, observations: Sequence[Observation]

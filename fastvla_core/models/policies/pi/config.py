@@ -14,6 +14,7 @@ from fastvla_core.models.lerobot.config import LeRobotConfig, stored_binding, ty
 from fastvla_core.models.lerobot.features import read_features
 from fastvla_core.models.lerobot.files import LocalFiles, architecture_file
 from fastvla_core.models.policies.pi.sizes import published_sizes, read_sizes
+from fastvla_core.types import Conditioning
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +53,11 @@ class PiConfig(PaliGemmaConfig):
     time_sampling_beta_beta: float = 1.0
     time_sampling_scale: float = 0.999
     time_sampling_offset: float = 0.001
+
+    @property
+    def conditionings(self) -> tuple[Conditioning, ...]:
+        """How a chunk of this policy can be made to agree with a prefix."""
+        return ("inpaint",)
 
     @property
     def noise_shape(self) -> tuple[int, int]:

@@ -14,6 +14,7 @@ from fastvla_core.models.backbones.siglip import SiglipSize
 from fastvla_core.models.lerobot.config import LeRobotConfig, stored_binding, typed_fields
 from fastvla_core.models.lerobot.features import read_features
 from fastvla_core.models.policies.smolvla.vlm import SmolVLMSize
+from fastvla_core.types import Conditioning
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +59,11 @@ class SmolVLAConfig(LeRobotConfig):
             return self.features.image_sizes[self.features.cameras[0]]
         width, height = self.resize_imgs_with_padding
         return height, width
+
+    @property
+    def conditionings(self) -> tuple[Conditioning, ...]:
+        """How a chunk of this policy can be made to agree with a prefix."""
+        return ("inpaint",)
 
     @property
     def noise_shape(self) -> tuple[int, int]:
