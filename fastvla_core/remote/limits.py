@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 _MAX_MESSAGE_BYTES = 64 * 2**20
+_PATIENCE_MS = 3000
 
 # gRPC's own limit of 4 MiB is less than two raw full-HD cameras.
 MESSAGE_OPTIONS = (
@@ -14,9 +15,11 @@ MESSAGE_OPTIONS = (
 )
 CHANNEL_OPTIONS = (
     *MESSAGE_OPTIONS,
-    # A cable that was pulled closes no connection: ask, and give it up.
+    # A cable that was pulled closes no connection: ask, and give it up. Recent versions of gRPC look
+    # at the second of the two patiences, which is a minute by default.
     ("grpc.keepalive_time_ms", 2000),
-    ("grpc.keepalive_timeout_ms", 2000),
+    ("grpc.keepalive_timeout_ms", _PATIENCE_MS),
+    ("grpc.http2.ping_timeout_ms", _PATIENCE_MS),
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 1000),

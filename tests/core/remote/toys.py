@@ -46,7 +46,7 @@ class Toy:
         self, observation: Observation, /, *, prefix: ChunkPrefix | None = None
     ) -> ActionChunk:
         self.entered.release()
-        assert self.leave.wait(10)
+        assert self.leave.wait(30)
         self.seen.append(observation)
         self.prefixes.append(prefix)
         if self.error is not None:
