@@ -111,17 +111,17 @@ def _camera_pictures() -> list[Observation]:
 @contextmanager
 def _served(arguments: list[str]) -> Iterator[Callable[..., RemotePolicy]]:
     """A server in a process of its own; gives what connects to it."""
-    process = subprocess.Popen([sys.executable, *arguments], stdout=subprocess.PIPE, text=True)
-    try:
-        assert process.stdout is not None
-        said = process.stdout.readline()
-        if "grpc://" not in said:
-            raise FastVLAError("the server of this measurement did not start: see above")
-        url = "grpc://" + said.partition("grpc://")[2].partition(";")[0].strip()
-        yield lambda **options: RemotePolicy.connect(url, **options)
-    finally:
-        process.terminate()
-        process.wait()
+    command = [sys.executable, *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            said = process.stdout.readline()
+            if "grpc://" not in said:
+                raise FastVLAError("the server of this measurement did not start: see above")
+            url = "grpc://" + said.partition("grpc://")[2].partition(";")[0].strip()
+            yield lambda **options: RemotePolicy.connect(url, **options)
+        finally:
+            process.terminate()
 
 
 def _serve_no_model() -> None:
