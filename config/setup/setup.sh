@@ -19,6 +19,14 @@ fi
 python=$venv/bin/python
 export PIP_DISABLE_PIP_VERSION_CHECK=1
 
+upgrade_pip() {
+    # Older resolvers try hundreds of versions where the newer ones see at once what fits.
+    "$python" - <<'PY' || "$python" -m pip install --quiet --upgrade "pip>=24"
+import sys, pip
+sys.exit(int(pip.__version__.split(".")[0]) < 24)
+PY
+}
+
 install_torch() {
     local index=() torch_pin
     torch_pin=$(grep '^torch==' "$constraints")
@@ -57,6 +65,7 @@ PY
     fi
 }
 
+upgrade_pip
 install_torch
 say "installing FastVLA$extras and what it needs (a minute)"
 "$python" -m pip install --quiet -c "$constraints" -e "$root$extras"
