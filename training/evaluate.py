@@ -12,7 +12,7 @@ import numpy as np
 from fastvla_core.errors import ObservationError, SimError
 from fastvla_core.policy import FastVLA, Quantization
 from fastvla_core.robot.contract_file import load_contract
-from fastvla_core.runtime.merging import MergeChoice, choose_merge
+from fastvla_core.runtime.merging import ChunkMerge, check_merge
 from fastvla_core.sim.instructions import instruction
 from fastvla_core.sim.monitor import Outcome
 from fastvla_core.sim.rollout import EpisodeResult, rollout_many
@@ -49,7 +49,7 @@ class EvaluationConfig:
     paraphrase: bool = False
     masked_cameras: tuple[str, ...] = ()
     latency_s: float | None = None
-    chunk_merge: MergeChoice = "auto"
+    chunk_merge: ChunkMerge = "auto"
     parallel: int = 16
     workers: int = 1
 
@@ -159,7 +159,8 @@ def _run_seeds(config: EvaluationConfig, seeds: list[int]) -> list[tuple[int, _R
     if config.latency_s is None:
         runs = rollout_many(infer, episodes, n_parallel=parallel, execute=execute)
     else:
-        merge = choose_merge(config.chunk_merge, conditionings=policy.conditionings)
+        merge = config.chunk_merge
+        check_merge(merge, conditionings=policy.conditionings)
         timing = Timing(merge=merge, latency_s=config.latency_s, execute_steps=execute)
         robot = load_contract(_SIMULATED_ROBOT)
         runs = timed_rollouts(infer, episodes, contract=robot, timing=timing, n_parallel=parallel)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections import deque
 from dataclasses import dataclass
 
@@ -23,17 +24,22 @@ LIMIT_SHARE = 0.9
 # Observations come in at the cameras' times, which tremble too.
 _EARLY_NS = 2_000_000
 _DELAYS_KEPT = 8
+_MOVING_PER_WAITING = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Plan:
-    """A curve from `start_ns` on; `jump` hides the switch-over at `since_ns`, and fades."""
+    """A curve from `start_ns` on; `jump` hides the switch-over at `since_ns`, and fades.
+
+    At the end of one that `pauses`, the robot waits for the next chunk.
+    """
 
     curve: Curve
     start_ns: int
     since_ns: int
     fade_s: float
     jump: Setpoint | None
+    pauses: bool
 
     @property
     def end_ns(self) -> int:
@@ -75,7 +81,8 @@ class ChunkExecutor:
     acceleration; those within them are not delayed.
 
     Args:
-        merge: How chunks follow each other; see `merging`.
+        merge: How chunks follow each other; see `merging`. Where the strategy lets the robot wait,
+            it moves for twice the delay in between.
         execute_steps: Action steps from one observation to the next, when inference keeps up.
         blend_s: How long a switch-over fades [s].
         speed_scale: In (0, 1]; the plan is stretched in time by its inverse.
@@ -85,7 +92,7 @@ class ChunkExecutor:
         self,
         contract: RobotContract,
         *,
-        merge: ChunkMerge = "switch",
+        merge: ChunkMerge = "auto",
         execute_steps: int = 2,
         blend_s: float = 0.1,
         speed_scale: float = 1.0,
@@ -119,11 +126,13 @@ class ChunkExecutor:
         """When to observe for the next chunk; None for at once.
 
         `execute_steps` after the last, or so much earlier that the chunk is there one step before
-        the plan ends.
+        the plan ends; at the end of a plan that pauses.
         """
         plan = self._plan
         if plan is None:
             return None
+        if plan.pauses:
+            return plan.end_ns
         wanted_ns = plan.start_ns + self._execute_steps * plan.step_ns
         latest_ns = plan.end_ns - plan.step_ns - self.delay_s * 1e9
         return round(min(wanted_ns, latest_ns)) - _EARLY_NS
@@ -131,21 +140,25 @@ class ChunkExecutor:
     def prefix(self, stamp_ns: int) -> ChunkPrefix | None:
         """What a chunk that is inferred from an observation of `stamp_ns` has to agree with.
 
-        None where the strategy tells the policy nothing, or nothing is planned.
+        The rows that will mostly have been executed are frozen, and as many again are wished for:
+        over more, chunks as short as the nano policy's would follow an old plan for too long.
+        None where the strategy tells the policy nothing, or nothing is planned or delayed.
         """
         plan, conditioning = self._plan, self._strategy.conditioning
         self._prefix = None
         if plan is None or conditioning is None:
             return None
         step_ns = plan.step_ns
-        rows = min(len(plan.curve.positions) - 1, int((plan.end_ns - stamp_ns) / step_ns + 1e-6))
+        planned = int((plan.end_ns - stamp_ns) / step_ns + 1e-6)
+        frozen = min(planned, int(self.delay_s * 1e9 / step_ns + 0.5))
+        rows = min(planned, 2 * frozen)
         if rows <= 0:
             return None
         times_ns = stamp_ns + np.arange(1, rows + 1) * step_ns
         prefix = ChunkPrefix(
             names=self._names,
             positions=np.stack([plan.at(round(t)).positions for t in times_ns]),
-            frozen=min(rows, math.ceil(self.delay_s * 1e9 / step_ns - 1e-6)),
+            frozen=frozen,
             conditioning=conditioning,
         )
         self._prefix = stamp_ns, prefix
@@ -158,6 +171,7 @@ class ChunkExecutor:
             PolicyError: the chunk has no rows, no time between them, or not the robot's names.
         """
         targets = self._targets(chunk)
+        self._delays_ns.append(max(0, now_ns - chunk.stamp_ns))
         old, step_s = self._plan, chunk.dt_s / self._speed_scale
         stood = self._reset_ns if old is None else old.end_ns
         rested = (old is not None or self._rest is not None) and stood <= chunk.stamp_ns
@@ -165,6 +179,10 @@ class ChunkExecutor:
         times_ns = start_ns + np.round(np.arange(1, len(targets) + 1) * step_s * 1e9)
         told = self._prefix[1] if self._prefix and self._prefix[0] == chunk.stamp_ns else None
         rows = self._strategy.merge(TimedTargets(times_ns.astype(np.int64), targets), told)
+        # One late chunk among many is no reason to wait for all.
+        delay_steps = statistics.median(self._delays_ns) * 1e-9 / step_s
+        if pauses := delay_steps > self._strategy.patience_steps:
+            rows = rows[: max(self._execute_steps, round(_MOVING_PER_WAITING * delay_steps))]
         begin = self._begin(rows, chunk.stamp_ns)
         curve = monotone_curve(
             np.vstack([begin.positions, rows]), step_s=step_s, start_velocity=begin.velocities
@@ -176,8 +194,8 @@ class ChunkExecutor:
             since_ns=now_ns,
             fade_s=self._blend_s,
             jump=None if old is None else _difference(old.at(now_ns), after),
+            pauses=pauses,
         )
-        self._delays_ns.append(max(0, now_ns - chunk.stamp_ns))
 
     def sample(self, now_ns: int) -> Setpoint | None:
         """The setpoint at `now_ns`, or None before the first chunk.

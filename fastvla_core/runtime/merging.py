@@ -1,10 +1,11 @@
-"""How the next chunk takes over from the running one: four strategies behind one interface.
+"""How the next chunk takes over from the running one: strategies behind one interface.
 
 Shapes: t rows of a chunk, a action dimensions.
 """
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -16,10 +17,11 @@ from numpy.typing import NDArray
 from fastvla_core.errors import PolicyError
 from fastvla_core.types import ChunkPrefix, Conditioning
 
-ChunkMerge: TypeAlias = Literal["switch", "ensemble", "rtc", "rtc_trained"]
-MergeChoice: TypeAlias = Literal["auto"] | ChunkMerge
-MERGE_CHOICES: tuple[MergeChoice, ...] = ("auto", *get_args(ChunkMerge))
+ChunkMerge: TypeAlias = Literal["auto", "pause", "switch", "ensemble", "rtc", "rtc_trained"]
+CHUNK_MERGES: tuple[ChunkMerge, ...] = get_args(ChunkMerge)
 
+# Measured with the nano policy: one step of delay costs next to nothing, two cost a third.
+_PATIENCE_STEPS = 1.5
 _ENSEMBLE_DECAY = 0.01
 _ENSEMBLE_SIZE = 16
 
@@ -37,10 +39,15 @@ class MergeStrategy(Protocol):
 
     Attributes:
         conditioning: How the policy is told what is planned already; None when it is not told.
+        patience_steps: With a longer delay, in action steps, the robot stands still while the
+            policy infers: each chunk then begins where the robot is.
     """
 
     @property
     def conditioning(self) -> Conditioning | None: ...
+
+    @property
+    def patience_steps(self) -> float: ...
 
     def reset(self) -> None:
         """Forget earlier chunks: the robot starts from rest."""
@@ -60,6 +67,9 @@ class SwitchOver:
 
     conditioning: Conditioning | None = None
 
+    def __init__(self, *, patience_steps: float = math.inf) -> None:
+        self.patience_steps = patience_steps
+
     def reset(self) -> None:
         """Nothing is remembered."""
 
@@ -78,6 +88,7 @@ class TemporalEnsemble:
     """
 
     conditioning: Conditioning | None = None
+    patience_steps: float = math.inf
 
     def __init__(self) -> None:
         self._chunks: deque[TimedTargets] = deque(maxlen=_ENSEMBLE_SIZE)
@@ -110,6 +121,8 @@ class RealTimeChunking:
     Source: arXiv:2506.07339; "trained": arXiv:2512.05964.
     """
 
+    patience_steps: float = math.inf
+
     def __init__(self, conditioning: Conditioning) -> None:
         self.conditioning: Conditioning | None = conditioning
 
@@ -124,35 +137,32 @@ class RealTimeChunking:
         return np.vstack([prefix.positions[:frozen], chunk.positions[frozen:]])
 
 
-def choose_merge(choice: MergeChoice, *, conditionings: Collection[Conditioning]) -> ChunkMerge:
-    """The strategy for a policy; "auto" is "rtc" where the policy can be guided, else "switch".
+def check_merge(name: ChunkMerge, *, conditionings: Collection[Conditioning]) -> None:
+    """See that a policy can be told what a strategy has to tell it.
 
     Args:
-        conditionings: How the policy can be told what is planned.
+        conditionings: The ways in which it can be told.
     Raises:
-        PolicyError: the policy cannot be told in the way that the choice needs.
+        PolicyError: it cannot; says what would be needed.
     """
-    if choice == "auto":
-        return "rtc" if "inpaint" in conditionings else "switch"
-    needed = merge_strategy(choice).conditioning
+    needed = merge_strategy(name).conditioning
     if needed is not None and needed not in conditionings:
         raise PolicyError(
-            f"chunks of this policy cannot be merged by '{choice}': it can be told what is planned "
+            f"chunks of this policy cannot be merged by '{name}': it can be told what is planned "
             f"by {', '.join(conditionings) or 'no means'}, and not by '{needed}'",
             mend="train it with `training.max_prefix_steps` above 0, or merge by 'rtc'"
             if needed == "trained"
-            else "merge by 'switch' or 'ensemble', or use a flow policy on this machine",
+            else "merge by 'auto', 'switch' or 'ensemble', or use a flow policy",
         )
-    return choice
 
 
 def merge_strategy(name: ChunkMerge) -> MergeStrategy:
     """A fresh strategy; one per goal, because an ensemble remembers."""
     if name == "ensemble":
         return TemporalEnsemble()
-    if name == "switch":
-        return SwitchOver()
-    return RealTimeChunking("inpaint" if name == "rtc" else "trained")
+    if name in ("rtc", "rtc_trained"):
+        return RealTimeChunking("inpaint" if name == "rtc" else "trained")
+    return SwitchOver(patience_steps={"auto": _PATIENCE_STEPS, "pause": 0.0}.get(name, math.inf))
 
 
 def _interpolated(chunk: TimedTargets, times_ns: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -47,7 +47,7 @@ class Timing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TimedResult:
-    """How one episode ended, and how it moved.
+    """How one episode ended, and how it moved; waiting does not count towards its time limit.
 
     Attributes:
         peak_velocity, peak_acceleration: Of the setpoints by finite differences at the control
@@ -116,7 +116,7 @@ class _Run:
         self._executor.reset(rest)
         self._setpoints: list[NDArray[np.float64]] = [rest, rest]
         self._pending: tuple[int, ActionChunk] | None = None
-        self._ticks = 0
+        self._ticks = self._moving = 0
 
     @property
     def _period_s(self) -> float:
@@ -130,7 +130,7 @@ class _Run:
     def is_over(self) -> bool:
         limit_s = HORIZON_TICKS[self._task.kind] * _JUDGE_S
         decided = self._monitor.outcome is not Outcome.UNKNOWN
-        return decided or self._ticks * self._period_s >= limit_s - 1e-9
+        return decided or self._moving * self._period_s >= limit_s - 1e-9
 
     def wants_inference(self) -> bool:
         """Take over what has been inferred, then say whether it is time for the next."""
@@ -149,6 +149,8 @@ class _Run:
     def move(self) -> None:
         period_s = self._period_s
         setpoint = self._executor.sample(self._now_ns + round(period_s * 1e9))
+        # Who only waits for an inference is slow, but does not fail for it.
+        self._moving += not (self._pending and self._executor.exhausted(self._now_ns))
         if setpoint is not None:
             self.sim.set_target(setpoint.positions, over_s=period_s)
             self._setpoints.append(setpoint.positions)

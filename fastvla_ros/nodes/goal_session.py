@@ -10,7 +10,6 @@ from fastvla_core.robot.align import StaleStreamError
 from fastvla_core.robot.contract import RobotContract
 from fastvla_core.runtime.chunking import ChunkExecutor
 from fastvla_core.runtime.engine import InferenceWorker
-from fastvla_core.runtime.merging import choose_merge
 from fastvla_core.types import ActionChunk, JointTrajectoryCommand
 from fastvla_ros.bridge.streams import StreamBridge
 from fastvla_ros.nodes.goal_motion import GoalMotion
@@ -59,7 +58,7 @@ class GoalSession:
         self._bridge, self._worker = bridge, worker
         self._executor = ChunkExecutor(
             contract,
-            merge=choose_merge(options.chunk_merge, conditionings=worker.conditionings),
+            merge=options.chunk_merge,
             execute_steps=options.execute_steps,
             speed_scale=options.speed_scale,
         )

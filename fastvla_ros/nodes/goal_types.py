@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
 
-from fastvla_core.runtime.merging import MergeChoice
+from fastvla_core.runtime.merging import ChunkMerge
 from fastvla_core.types import ActionChunk, JointTrajectoryCommand
 
 
@@ -91,7 +91,7 @@ class GoalOptions:
     sensor_timeout_s: float = 2.0
     inference_timeout_s: float = 10.0
     execute_steps: int = 2
-    chunk_merge: MergeChoice = "auto"
+    chunk_merge: ChunkMerge = "auto"
     speed_scale: float = 1.0
     dry_run: bool = False
 

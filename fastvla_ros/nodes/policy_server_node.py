@@ -15,7 +15,7 @@ from fastvla_core.errors import FastVLAError, RosError
 from fastvla_core.robot.contract import RobotContract
 from fastvla_core.robot.contract_file import load_contract
 from fastvla_core.runtime.engine import InferenceWorker
-from fastvla_core.runtime.merging import choose_merge
+from fastvla_core.runtime.merging import check_merge
 from fastvla_msgs.srv import LoadCheckpoint
 from fastvla_ros.bridge.streams import StreamBridge
 from fastvla_ros.diagnostics.status import DiagnosticsPublisher, Status
@@ -187,7 +187,7 @@ class PolicyServerNode(LifecycleNode):
         policy = load_policy(parameters, contract=contract)
         worker = InferenceWorker(policy)
         try:
-            choose_merge(parameters.chunk_merge, conditionings=worker.conditionings)
+            check_merge(parameters.chunk_merge, conditionings=worker.conditionings)
             latency_s = warm_up(worker, contract=contract)
         except BaseException:
             worker.close()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 from fastvla_core.errors import RosError
-from fastvla_core.runtime.merging import MERGE_CHOICES, MergeChoice
+from fastvla_core.runtime.merging import CHUNK_MERGES, ChunkMerge
 
 OnBusy = Literal["reject", "preempt"]
 
@@ -16,7 +16,7 @@ _CHOICES = {
     "quantization": ("none", "nf4", "int8"),
     "device": ("auto", "cpu", "cuda"),
     "on_busy": ("reject", "preempt"),
-    "chunk_merge": MERGE_CHOICES,
+    "chunk_merge": CHUNK_MERGES,
 }
 _DECLARED: tuple[tuple[str, Any, str], ...] = (
     ("contract", "tabletop", "robot contract: a shipped name or a YAML file"),
@@ -37,7 +37,7 @@ _DECLARED: tuple[tuple[str, Any, str], ...] = (
     ("inference_timeout_s", 10.0, "how long one inference may take [s]"),
     ("load_timeout_s", 50.0, "how long loading and warming up a policy may take, at most 50 [s]"),
     ("execute_steps", 2, "action steps from one observation to the next, if inference keeps up"),
-    ("chunk_merge", "auto", "how chunks follow: auto, switch, ensemble, rtc or rtc_trained"),
+    ("chunk_merge", "auto", "how chunks follow: auto, pause, switch, ensemble, rtc, rtc_trained"),
     ("seed", 0, "fixes the sampling of each goal"),
     ("remote_credentials", "", "folder with ca.pem, token, cert.pem, key.pem for grpcs://"),
     ("remote_jpeg_quality", 0, "1 to 100 compresses images that are sent to another machine"),
@@ -66,7 +66,7 @@ class ServerParameters:
     inference_timeout_s: float
     load_timeout_s: float
     execute_steps: int
-    chunk_merge: MergeChoice
+    chunk_merge: ChunkMerge
     seed: int
     remote_credentials: str
     remote_jpeg_quality: int

@@ -18,7 +18,7 @@ from fastvla_ros.runtime import ensure_ros
 
 CONTRACT = load_contract("tabletop")
 LATENCY_NS = 200_000_000
-MERGES = ("switch", "ensemble", "rtc", "rtc_trained")
+MERGES = ("auto", "switch", "ensemble", "rtc", "rtc_trained")
 
 
 class SlowPolicy:

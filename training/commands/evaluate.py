@@ -13,7 +13,7 @@ from typing import Any
 
 from fastvla_core.arguments import positive_int, seconds, share
 from fastvla_core.errors import FastVLAError
-from fastvla_core.runtime.merging import MERGE_CHOICES
+from fastvla_core.runtime.merging import CHUNK_MERGES
 from fastvla_core.sim.tasks import FIRST_EVALUATION_SEED, TASKS
 from training.evaluate import EvaluationConfig, EvaluationResult, evaluate
 
@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="run against the clock, with S seconds from an observation to its chunk (0 for none)",
     )  # fmt: skip
     parser.add_argument(
-        "--chunk-merge", choices=MERGE_CHOICES, default="auto",
+        "--chunk-merge", choices=CHUNK_MERGES, default="auto",
         help="how chunks follow each other, with --latency (default: auto)",
     )  # fmt: skip
     parser.add_argument(

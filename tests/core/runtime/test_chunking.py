@@ -30,7 +30,7 @@ A = len(NAMES)
 MS = 1_000_000
 T0 = 5_000 * MS
 TICK_NS = round(1e9 / CONTRACT.control_rate_hz)
-MERGES = ("switch", "ensemble", "rtc", "rtc_trained")
+MERGES = ("auto", "pause", "switch", "ensemble", "rtc", "rtc_trained")
 
 
 def chunk(rows, *, stamp_ns=T0, names=NAMES, dt_s=0.1, chunk_id=0) -> ActionChunk:
@@ -42,9 +42,9 @@ def chunk(rows, *, stamp_ns=T0, names=NAMES, dt_s=0.1, chunk_id=0) -> ActionChun
     )
 
 
-def started(rows, **options) -> ChunkExecutor:
+def started(rows, *, merge="switch", **options) -> ChunkExecutor:
     """An executor that plays a chunk from T0 on."""
-    executor = ChunkExecutor(CONTRACT, **options)
+    executor = ChunkExecutor(CONTRACT, merge=merge, **options)
     executor.reset(np.zeros(A), now_ns=T0)
     executor.submit(chunk(rows), now_ns=T0)
     return executor
@@ -115,7 +115,7 @@ def test_the_time_that_inference_took_is_skipped():
 
 @pytest.mark.parametrize("chunks", [0, 1])
 def test_from_a_standstill_a_late_chunk_plays_from_its_beginning(chunks: int):
-    executor = ChunkExecutor(CONTRACT)
+    executor = ChunkExecutor(CONTRACT, merge="switch")
     executor.reset(np.zeros(A), now_ns=T0 - 900 * MS)
     if chunks:
         executor.submit(chunk([0.0] * 8, stamp_ns=T0 - 800 * MS), now_ns=T0 - 800 * MS)
@@ -247,35 +247,78 @@ def test_the_longest_of_the_last_delays_counts():
         assert executor.delay_s == pytest.approx(0.09 if index < 8 else 0.05)
 
 
+@pytest.mark.parametrize(("merge", "delay_ms"), [("auto", 200), ("pause", 200), ("pause", 20)])
+def test_a_robot_that_waits_moves_for_twice_the_delay_and_observes_at_rest(merge, delay_ms):
+    executor = ChunkExecutor(CONTRACT, merge=merge)
+    executor.reset(np.zeros(A), now_ns=T0)
+    begin_ms = delay_ms
+    for index in range(3):
+        stamp_ns = T0 + (begin_ms - delay_ms) * MS
+        rows = 0.1 * index + np.linspace(0.02, 0.16, 8)
+        executor.submit(chunk(rows, stamp_ns=stamp_ns), now_ns=T0 + begin_ms * MS)
+        steps = max(2, round(2 * delay_ms / 100))
+        end_ms = begin_ms + 100 * steps
+        assert executor.due_ns == T0 + end_ms * MS
+        way = ride(executor, start_ms=begin_ms + 5, end_ms=end_ms + delay_ms)
+        np.testing.assert_allclose(way[begin_ms + 100].positions, rows[0], atol=1e-6)
+        np.testing.assert_allclose(way[end_ms].positions, rows[steps - 1], atol=1e-6)
+        np.testing.assert_array_equal(way[end_ms + delay_ms].velocities, 0.0)
+        begin_ms = end_ms + delay_ms
+
+
+def test_auto_moves_on_while_most_inferences_are_fast():
+    executor = started([0.0] * 8, merge="auto")
+    for index, delay_ms in ((1, 140), (2, 130), (3, 400)):
+        stamp_ns = T0 + index * 200 * MS
+        executor.submit(chunk([0.0] * 8, stamp_ns=stamp_ns), now_ns=stamp_ns + delay_ms * MS)
+        assert executor.due_ns < stamp_ns + 210 * MS
+        assert executor.steps_left(stamp_ns) == 8
+
+
 @pytest.mark.parametrize("merge", ["switch", "ensemble"])
 def test_strategies_without_conditioning_tell_the_policy_nothing(merge):
     assert started([0.1] * 8, merge=merge).prefix(T0 + 200 * MS) is None
 
 
+def delayed(rows, *, delay_ms: int) -> ChunkExecutor:
+    """An executor that plays rows from T0 on, which came so much later."""
+    executor = started([0.0] * 8, merge="rtc")
+    executor.submit(chunk(rows, chunk_id=1), now_ns=T0 + delay_ms * MS)
+    return executor
+
+
 def test_the_prefix_is_the_plan_at_the_times_of_the_next_chunks_rows():
     rows = [0.05, 0.1, 0.12, 0.15, 0.2, 0.25, 0.3, 0.32]
-    executor = started(rows, merge="rtc")
-    prefix = executor.prefix(T0 + 200 * MS)
+    executor = delayed(rows, delay_ms=200)
+    prefix = executor.prefix(T0 + 300 * MS)
     assert prefix is not None
-    assert (prefix.names, prefix.conditioning, prefix.frozen) == (NAMES, "inpaint", 0)
-    np.testing.assert_allclose(prefix.positions, np.repeat(np.array(rows)[2:, None], A, 1))
-    way = ride(executor, start_ms=5, end_ms=800)
-    between = executor.prefix(T0 + 215 * MS)
+    assert (prefix.names, prefix.conditioning, prefix.frozen) == (NAMES, "inpaint", 2)
+    np.testing.assert_allclose(prefix.positions, np.repeat(np.array(rows)[3:7, None], A, 1))
+    way = ride(executor, start_ms=205, end_ms=800)
+    between = executor.prefix(T0 + 315 * MS)
     assert between is not None
-    assert len(between.positions) == 5
-    np.testing.assert_allclose(between.positions[1], way[415].positions)
+    np.testing.assert_allclose(between.positions[1], way[515].positions)
 
 
-def test_rows_that_are_executed_during_the_inference_are_frozen():
-    executor = started([0.05] * 8, merge="rtc")
-    executor.submit(chunk([0.05] * 8, stamp_ns=T0 + 100 * MS), now_ns=T0 + 310 * MS)
-    prefix = executor.prefix(T0 + 400 * MS)
+@pytest.mark.parametrize(("delay_ms", "frozen"), [(60, 1), (140, 1), (160, 2), (210, 2), (260, 3)])
+def test_rows_that_are_executed_during_the_inference_are_frozen(delay_ms: int, frozen: int):
+    prefix = delayed([0.05] * 8, delay_ms=delay_ms).prefix(T0 + 200 * MS)
     assert prefix is not None
-    assert prefix.frozen == 3
-    late = executor.prefix(T0 + 750 * MS)
-    assert late is not None
-    assert (late.frozen, len(late.positions)) == (1, 1)
+    assert prefix.frozen == frozen
+    assert len(prefix.positions) == min(6, 2 * frozen)
+
+
+def test_at_the_end_of_the_plan_fewer_rows_are_told():
+    executor = delayed([0.05] * 8, delay_ms=300)
+    prefix = executor.prefix(T0 + 650 * MS)
+    assert prefix is not None
+    assert (prefix.frozen, len(prefix.positions)) == (1, 1)
+    assert executor.prefix(T0 + 750 * MS) is None
     assert executor.prefix(T0 + 900 * MS) is None
+
+
+def test_without_a_delay_there_is_nothing_to_continue():
+    assert delayed([0.05] * 8, delay_ms=30).prefix(T0 + 200 * MS) is None
 
 
 def test_frozen_rows_are_carried_out_as_planned():

@@ -7,10 +7,10 @@ import pytest
 
 from fastvla_core.errors import PolicyError
 from fastvla_core.runtime.merging import (
-    MERGE_CHOICES,
+    CHUNK_MERGES,
     MergeStrategy,
     TimedTargets,
-    choose_merge,
+    check_merge,
     merge_strategy,
 )
 from fastvla_core.types import ChunkPrefix
@@ -77,21 +77,28 @@ def test_real_time_chunking_keeps_the_frozen_rows_exactly(name):
     assert strategy.merge(targets([9.0]), told)[:, 0].tolist() == [1.0]
 
 
-def test_the_choice_follows_what_the_policy_can_be_told():
-    assert choose_merge("auto", conditionings=()) == "switch"
-    assert choose_merge("auto", conditionings=("inpaint",)) == "rtc"
-    assert choose_merge("rtc_trained", conditionings=("inpaint", "trained")) == "rtc_trained"
-    assert choose_merge("ensemble", conditionings=()) == "ensemble"
-    for choice in MERGE_CHOICES:
-        chosen = choose_merge(choice, conditionings=("inpaint", "trained"))
-        assert merge_strategy(chosen).conditioning in (None, "inpaint", "trained")
+@pytest.mark.parametrize("name", CHUNK_MERGES)
+def test_a_policy_that_can_be_told_everything_can_be_merged_in_every_way(name):
+    check_merge(name, conditionings=("inpaint", "trained"))
+
+
+@pytest.mark.parametrize("name", ["auto", "pause", "switch", "ensemble"])
+def test_any_policy_can_be_merged_in_the_simple_ways(name):
+    check_merge(name, conditionings=())
 
 
 @pytest.mark.parametrize(
-    ("choice", "conditionings", "mend"),
-    [("rtc", (), "switch"), ("rtc_trained", ("inpaint",), "max_prefix_steps")],
+    ("name", "conditionings", "mend"),
+    [("rtc", (), "'switch'"), ("rtc_trained", ("inpaint",), "max_prefix_steps")],
 )
-def test_what_the_policy_cannot_be_told_is_refused_with_the_mend(choice, conditionings, mend):
-    with pytest.raises(PolicyError, match=f"cannot be merged by '{choice}'") as caught:
-        choose_merge(choice, conditionings=conditionings)
+def test_what_the_policy_cannot_be_told_is_refused_with_the_mend(name, conditionings, mend):
+    with pytest.raises(PolicyError, match=f"cannot be merged by '{name}'") as caught:
+        check_merge(name, conditionings=conditionings)
     assert mend in caught.value.mend
+
+
+def test_only_auto_and_pause_let_the_robot_wait():
+    patience = {name: merge_strategy(name).patience_steps for name in CHUNK_MERGES}
+    assert patience.pop("pause") == 0
+    assert 1 < patience.pop("auto") < 2
+    assert set(patience.values()) == {float("inf")}
