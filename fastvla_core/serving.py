@@ -13,8 +13,6 @@ from fastvla_core.policy import FastVLA
 from fastvla_core.robot.contract import RobotContract
 from fastvla_core.types import Observation
 
-QUANTIZATIONS = ("none", "nf4", "int8")
-DEVICES = ("auto", "cpu", "cuda")
 _LOADED_AS: dict[str, Quantization | None] = {"none": None, "nf4": "nf4", "int8": "int8"}
 _WARM_UP_RUNS = 3
 
@@ -31,8 +29,8 @@ def load_to_serve(
 
     Args:
         checkpoint: A shipped name, a folder, or a Hugging Face repository.
-        quantization: One of `QUANTIZATIONS`.
-        device: One of `DEVICES`; "auto" takes a GPU where there is one.
+        quantization: "none", "nf4" or "int8".
+        device: "auto", "cpu" or "cuda"; "auto" takes a GPU where there is one.
         threads: Of the CPU; 0 leaves PyTorch's choice.
         contract: The robot that is served.
 
