@@ -15,8 +15,8 @@ MESSAGE_OPTIONS = (
 )
 CHANNEL_OPTIONS = (
     *MESSAGE_OPTIONS,
-    # A cable that was pulled closes no connection: ask, and give it up. Recent versions of gRPC look
-    # at the second of the two patiences, which is a minute by default.
+    # A cable that was pulled closes no connection: ask, and give it up. Recent versions of gRPC
+    # look at the second of the two patiences, which is a minute by default.
     ("grpc.keepalive_time_ms", 2000),
     ("grpc.keepalive_timeout_ms", _PATIENCE_MS),
     ("grpc.http2.ping_timeout_ms", _PATIENCE_MS),
