@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
+from fastvla_ros.embedded.rcl import utilities
 from fastvla_ros.embedded.rcl.context import Context
 from fastvla_ros.embedded.rcl.executors import Executor, SingleThreadedExecutor
 from fastvla_ros.embedded.rcl.logging import logging_state
@@ -81,24 +82,18 @@ def shutdown(*, context: Context | None = None, uninstall_handlers: bool | None 
     Args:
         uninstall_handlers: None means yes for the default context.
     """
-    if context is None:
-        get_default_context().shutdown()
-    else:
-        context.shutdown()
+    utilities.shutdown(context=context)
     _after_shutdown(context, uninstall_handlers)
 
 
 def try_shutdown(*, context: Context | None = None, uninstall_handlers: bool | None = None) -> None:
     """End the context if that has not been done."""
-    chosen = get_default_context() if context is None else context
-    if chosen.ok():
-        chosen.try_shutdown()
+    utilities.try_shutdown(context=context)
     _after_shutdown(context, uninstall_handlers)
 
 
 def _after_shutdown(context: Context | None, uninstall_handlers: bool | None) -> None:
     if context is None:
-        get_default_context(shutting_down=True)
         for executor in _global_executors():
             executor.shutdown()
         _global_executors().clear()

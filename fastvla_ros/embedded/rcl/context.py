@@ -119,10 +119,6 @@ class Context:
         finally:
             self._close_if_unused()
 
-    def interrupt(self) -> None:
-        """Shut down from a signal: nothing runs here but waking those who wait."""
-        self.try_shutdown()
-
     def on_shutdown(self, callback: Callable[[], Any]) -> None:
         """Call `callback` once, when the context is shut down; at once if it has been.
 
