@@ -161,7 +161,12 @@ def _run_seeds(config: EvaluationConfig, seeds: list[int]) -> list[tuple[int, _R
     else:
         merge = config.chunk_merge
         check_merge(merge, conditionings=policy.conditionings)
-        timing = Timing(merge=merge, latency_s=config.latency_s, execute_steps=execute)
+        timing = Timing(
+            merge=merge,
+            latency_s=config.latency_s,
+            execute_steps=execute,
+            conditionings=policy.conditionings,
+        )
         robot = load_contract(_SIMULATED_ROBOT)
         runs = timed_rollouts(infer, episodes, contract=robot, timing=timing, n_parallel=parallel)
     return list(zip(seeds, runs))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections import deque
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +17,7 @@ from fastvla_core.robot.limits import motion_limits
 from fastvla_core.runtime.curve import Curve, Setpoint, hermite, monotone_curve
 from fastvla_core.runtime.merging import ChunkMerge, TimedTargets, merge_strategy
 from fastvla_core.runtime.tracking import SetpointTracker
-from fastvla_core.types import ActionChunk, ChunkPrefix
+from fastvla_core.types import ActionChunk, ChunkPrefix, Conditioning
 
 # The guard measures time where commands arrive: with their jitter the same motion looks a little
 # faster there, and it must not have to cut what was planned within the limits.
@@ -83,6 +84,7 @@ class ChunkExecutor:
     Args:
         merge: How chunks follow each other; see `merging`. Where the strategy lets the robot wait,
             it moves for twice the delay in between.
+        conditionings: How the policy can be told what is planned.
         execute_steps: Action steps from one observation to the next, when inference keeps up.
         blend_s: How long a switch-over fades [s].
         speed_scale: In (0, 1]; the plan is stretched in time by its inverse.
@@ -93,13 +95,14 @@ class ChunkExecutor:
         contract: RobotContract,
         *,
         merge: ChunkMerge = "auto",
+        conditionings: Collection[Conditioning] = (),
         execute_steps: int = 2,
         blend_s: float = 0.1,
         speed_scale: float = 1.0,
     ) -> None:
         self._names = contract.action_names
         self._period_s = 1.0 / contract.control_rate_hz
-        self._strategy = merge_strategy(merge)
+        self._strategy = merge_strategy(merge, conditionings=conditionings)
         self._execute_steps = execute_steps
         self._blend_s, self._speed_scale = blend_s, speed_scale
         self._tracker = SetpointTracker(motion_limits(contract), share=LIMIT_SHARE)

@@ -121,10 +121,9 @@ class RealTimeChunking:
     Source: arXiv:2506.07339; "trained": arXiv:2512.05964.
     """
 
-    patience_steps: float = math.inf
-
-    def __init__(self, conditioning: Conditioning) -> None:
+    def __init__(self, conditioning: Conditioning, *, patience_steps: float = math.inf) -> None:
         self.conditioning: Conditioning | None = conditioning
+        self.patience_steps = patience_steps
 
     def reset(self) -> None:
         """Nothing is remembered."""
@@ -145,7 +144,7 @@ def check_merge(name: ChunkMerge, *, conditionings: Collection[Conditioning]) ->
     Raises:
         PolicyError: it cannot; says what would be needed.
     """
-    needed = merge_strategy(name).conditioning
+    needed = merge_strategy(name, conditionings=conditionings).conditioning
     if needed is not None and needed not in conditionings:
         raise PolicyError(
             f"chunks of this policy cannot be merged by '{name}': it can be told what is planned "
@@ -156,12 +155,20 @@ def check_merge(name: ChunkMerge, *, conditionings: Collection[Conditioning]) ->
         )
 
 
-def merge_strategy(name: ChunkMerge) -> MergeStrategy:
-    """A fresh strategy; one per goal, because an ensemble remembers."""
+def merge_strategy(
+    name: ChunkMerge, *, conditionings: Collection[Conditioning] = ()
+) -> MergeStrategy:
+    """A fresh strategy; one per goal, because an ensemble remembers.
+
+    Args:
+        conditionings: How the policy can be told what is planned; "auto" makes use of it.
+    """
     if name == "ensemble":
         return TemporalEnsemble()
     if name in ("rtc", "rtc_trained"):
         return RealTimeChunking("inpaint" if name == "rtc" else "trained")
+    if name == "auto" and "inpaint" in conditionings:
+        return RealTimeChunking("inpaint", patience_steps=_PATIENCE_STEPS)
     return SwitchOver(patience_steps={"auto": _PATIENCE_STEPS, "pause": 0.0}.get(name, math.inf))
 
 

@@ -20,7 +20,7 @@ from fastvla_core.sim.monitor import Outcome, TaskMonitor
 from fastvla_core.sim.rollout import HORIZON_TICKS, EpisodeResult, observe
 from fastvla_core.sim.sim import TabletopSim
 from fastvla_core.sim.tasks import Task
-from fastvla_core.types import ActionChunk, ChunkPrefix, Observation
+from fastvla_core.types import ActionChunk, ChunkPrefix, Conditioning, Observation
 
 PrefixedPolicyFn: TypeAlias = Callable[
     [list[Observation], list[ChunkPrefix | None]], Sequence[ActionChunk]
@@ -38,11 +38,13 @@ class Timing:
         merge: How chunks follow each other.
         latency_s: From an observation to its chunk.
         execute_steps: Action steps from one observation to the next, when inference keeps up.
+        conditionings: How the policy can be told what is planned.
     """
 
     merge: ChunkMerge
     latency_s: float
     execute_steps: int = 2
+    conditionings: tuple[Conditioning, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +112,10 @@ class _Run:
         self._monitor = TaskMonitor(sim, task)
         self._judge_every = max(1, round(_JUDGE_S * contract.control_rate_hz))
         self._executor = ChunkExecutor(
-            contract, merge=timing.merge, execute_steps=timing.execute_steps
+            contract,
+            merge=timing.merge,
+            execute_steps=timing.execute_steps,
+            conditionings=timing.conditionings,
         )
         rest = sim.state().astype(np.float64)
         self._executor.reset(rest)

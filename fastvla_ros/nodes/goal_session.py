@@ -59,6 +59,7 @@ class GoalSession:
         self._executor = ChunkExecutor(
             contract,
             merge=options.chunk_merge,
+            conditionings=worker.conditionings,
             execute_steps=options.execute_steps,
             speed_scale=options.speed_scale,
         )

@@ -97,6 +97,13 @@ def test_what_the_policy_cannot_be_told_is_refused_with_the_mend(name, condition
     assert mend in caught.value.mend
 
 
+def test_auto_tells_the_policy_where_it_can():
+    assert merge_strategy("auto").conditioning is None
+    guided = merge_strategy("auto", conditionings=("inpaint",))
+    assert guided.conditioning == "inpaint"
+    assert guided.patience_steps == merge_strategy("auto").patience_steps
+
+
 def test_only_auto_and_pause_let_the_robot_wait():
     patience = {name: merge_strategy(name).patience_steps for name in CHUNK_MERGES}
     assert patience.pop("pause") == 0
