@@ -25,6 +25,9 @@ def test_a_signal_ends_the_spinning_and_the_process_exits_cleanly(start, kind, n
     process.send_signal(number)
     output = process.communicate(timeout=10)[0].split("\n")
     ended = {line for line in output if line not in ("tick", "")}
+    if REAL_ROS:
+        # What rclpy's pool says of the callbacks that it drops.
+        ended = {line for line in ended if "never retrieved" not in line}
     expected = {"KeyboardInterrupt"} if number == signal.SIGINT else {"ExternalShutdownException"}
     # A pool swallows the end of the context, as rclpy's does.
     allowed = [expected | {"end"}, {"returned", "end"}]

@@ -111,6 +111,7 @@ def test_a_deadline_of_zero_is_none(ros):
     assert ros.until(lambda: publisher.get_subscription_count() == 1)
     publisher.publish(UInt32(data=3))
     assert ros.until(lambda: got)
+    assert ros.until(lambda: node.get_publishers_info_by_topic("unlimited"))
     told = node.get_publishers_info_by_topic("unlimited")[0].qos_profile
     assert (told.deadline, told.lifespan) == (Infinite, Infinite)
 
