@@ -20,7 +20,7 @@ from fastvla_core.types import ChunkPrefix, Conditioning
 ChunkMerge: TypeAlias = Literal["auto", "pause", "switch", "ensemble", "rtc", "rtc_trained"]
 CHUNK_MERGES: tuple[ChunkMerge, ...] = get_args(ChunkMerge)
 
-# Measured with the nano policy: one step of delay costs next to nothing, two cost a third.
+# Measured with the nano policy (see README.md): one step of delay costs next to nothing, two much.
 _PATIENCE_STEPS = 1.5
 _ENSEMBLE_DECAY = 0.01
 _ENSEMBLE_SIZE = 16
