@@ -10,7 +10,7 @@ import pytest
 
 from fastvla_core.errors import ObservationError, PolicyError
 from fastvla_core.runtime.engine import Inference, InferenceWorker
-from fastvla_core.types import ActionChunk, Observation
+from fastvla_core.types import ActionChunk, ChunkPrefix, Observation
 
 
 def observation(stamp_ns: int = 1) -> Observation:
@@ -147,6 +147,33 @@ def test_a_chunk_of_another_observation_is_an_error(worker: InferenceWorker, gat
     gate.leave.release()
     worker.submit(observation(1))
     assert isinstance(wait_for(worker).error, PolicyError)
+
+
+class Continuing(Gate):
+    """One that can be told what is planned."""
+
+    conditionings = ("inpaint",)
+
+    def infer(self, observation: Observation, *, prefix: ChunkPrefix | None = None) -> ActionChunk:
+        self.told = prefix
+        return super().infer(observation)
+
+
+def test_what_is_planned_reaches_the_policy():
+    policy = Continuing()
+    worker = InferenceWorker(policy)
+    assert worker.conditionings == ("inpaint",)
+    prefix = ChunkPrefix(names=("a",), positions=np.zeros((1, 1)), frozen=1, conditioning="inpaint")
+    for told in (prefix, None):
+        policy.leave.release()
+        worker.submit(observation(), prefix=told)
+        assert wait_for(worker).error is None
+        assert policy.told is told
+    assert worker.close(timeout_s=5)
+
+
+def test_a_policy_that_says_nothing_of_it_cannot_be_told(worker: InferenceWorker):
+    assert worker.conditionings == ()
 
 
 def test_close_says_when_the_policy_hangs(gate: Gate):
