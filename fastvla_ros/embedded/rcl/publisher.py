@@ -68,7 +68,7 @@ class Publisher(TopicEntity[M]):
 
     def get_subscription_count(self) -> int:
         """How many subscriptions match."""
-        return len(self._entity.get_matched_subscriptions())
+        return len(rawio.peers(self._entity.get_matched_subscriptions))
 
     def wait_for_all_acked(self, timeout: Duration = Duration(seconds=-1)) -> bool:  # noqa: B008
         """Wait until every reliable subscription has everything; False when time is over."""

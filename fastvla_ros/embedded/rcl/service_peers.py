@@ -114,12 +114,12 @@ class ServicePeers:
             endpoint.close()
 
     def _matched_readers(self) -> list[Any]:
-        handles = _settled(self._writer.get_matched_subscriptions)
+        handles = rawio.peers(self._writer.get_matched_subscriptions)
         found = [self._writer.get_matched_subscription_data(handle) for handle in handles]
         return [data for data in found if data is not None and self._is_ours(data)]
 
     def _matched_writers(self) -> list[Any]:
-        handles = _settled(self._reader.get_matched_publications)
+        handles = rawio.peers(self._reader.get_matched_publications)
         found = [self._reader.get_matched_publication_data(handle) for handle in handles]
         return [data for data in found if data is not None and self._is_ours(data)]
 
@@ -161,13 +161,3 @@ class ServicePeers:
                 for sample in samples:
                     if self._is_server or self._is_reply_to_us(sample):
                         self._on_sample(sample)
-
-
-def _settled(list_handles: Callable[[], list[int]]) -> list[int]:
-    # The binding counts the peers, then lists them: one that came in between is an IndexError,
-    # which would end the wire thread.
-    while True:
-        try:
-            return list_handles()
-        except IndexError:
-            continue

@@ -72,7 +72,7 @@ class Subscription(TopicEntity[M], Entity):
 
     def get_publisher_count(self) -> int:
         """How many publishers match."""
-        return len(self._entity.get_matched_publications())
+        return len(rawio.peers(self._entity.get_matched_publications))
 
     def ready(self) -> bool:
         return bool(self._queue)

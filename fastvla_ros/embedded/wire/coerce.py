@@ -100,8 +100,9 @@ def _octets(bound: int) -> Coerce:
 
 def is_ndarray(value: object) -> bool:
     """Whether it is a NumPy array; where nobody imported NumPy there is none."""
-    numpy = sys.modules.get("numpy")
-    return numpy is not None and isinstance(value, numpy.ndarray)
+    # While another thread is still importing NumPy, its module is there and lacks its names.
+    ndarray = getattr(sys.modules.get("numpy"), "ndarray", None)
+    return ndarray is not None and isinstance(value, ndarray)
 
 
 def _packed(name: str, bound: int) -> Coerce:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes as ct
 import weakref
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
@@ -123,3 +124,15 @@ def delete(entity: Entity) -> None:
     known: dict[int, object] = Entity._entities  # pyright: ignore[reportAssignmentType]
     if known.pop(entity._ref, None) is not None:
         library().dds_delete(entity._ref)
+
+
+def peers(list_handles: Callable[[], list[int]]) -> list[int]:
+    """Handles of matched endpoints, from the binding's `get_matched_*`.
+
+    The binding counts them, then lists them: one that comes in between is an IndexError there.
+    """
+    while True:
+        try:
+            return list_handles()
+        except IndexError:
+            continue

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import pickle
+import sys
 from array import array
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -22,6 +24,7 @@ from fastvla_core.errors import MessageError
 from fastvla_msgs.action import ExecuteTask
 from fastvla_msgs.msg import ActionChunk, GuardStatus, TaskOutcome
 from fastvla_msgs.srv import LoadCheckpoint
+from fastvla_ros.embedded.wire.coerce import is_ndarray
 
 
 def test_fields_start_at_their_defaults():
@@ -200,3 +203,9 @@ def test_a_name_that_is_not_there_is_refused_with_those_that_are():
         sensor_msgs.msg.Imagee  # noqa: B018
     with pytest.raises(ImportError):
         from sensor_msgs.msg import Imagee  # noqa: F401
+
+
+def test_numbers_are_taken_while_another_thread_still_imports_numpy(monkeypatch):
+    monkeypatch.setitem(sys.modules, "numpy", ModuleType("numpy"))
+    assert not is_ndarray([1, 2])
+    assert list(JointState(position=[1.0, 2.0]).position) == [1.0, 2.0]

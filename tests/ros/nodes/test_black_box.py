@@ -12,6 +12,7 @@ import pytest
 
 from fastvla_core.bags.definitions import FEEDBACK
 from fastvla_core.errors import RosError
+from fastvla_core.types import Observation
 from fastvla_ros.bringup_description import BringupOptions, describe
 from fastvla_ros.bringup_run import NodeProcess
 from tests.ros.nodes.robot_rig import CONTRACT, TASK, System, wait_until
@@ -102,8 +103,11 @@ def test_a_goal_without_its_camera_leaves_everything_that_was_seen(
         times = [message.stamp_ns for message in bag.messages()]
         assert times == sorted(times)
         # What the policy saw can be built again from it.
-        seen = observe_at(bag, contract=CONTRACT, task=TASK, at_ns=[times[len(times) // 2]])
-        assert next(iter(seen)).images["front"].shape == (96, 96, 3)
+        seen = observe_at(bag, contract=CONTRACT, task=TASK, at_ns=times[:: len(times) // 20])
+        # On a busy machine some instants lack a fresh camera; the policy saw others.
+        whole = [found for found in seen if isinstance(found, Observation)]
+        assert whole
+        assert whole[0].images["front"].shape == (96, 96, 3)
 
 
 def test_ends_that_somebody_asked_for_leave_nothing(
