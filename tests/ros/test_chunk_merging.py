@@ -123,23 +123,29 @@ def test_commands_of_a_slow_policy_keep_velocity_and_acceleration(holds, graph, 
     probe.create_subscription(JointTrajectory, "command", sent.append, 1000)
     client = TaskClient(probe)
     merge = request.node.callspec.params["graph"]
-    report = client.execute("reach the red cube", timeout_s=120)
+    # A reach may be over before a second chunk continues the first.
+    task = "pick up the red cube" if merge == "rtc" else "reach the red cube"
+    report = client.execute(task, timeout_s=120)
     client.destroy()
     if merge != "rtc_trained":
         assert (report.outcome, report.error) == ("success", "NONE"), report
     if merge.startswith("rtc"):
         assert policy.frozen
         assert min(policy.frozen) >= 2
-    motions: list[list[list[float]]] = [[]]
+    motions: list[list[tuple[int, list[float]]]] = [[]]
     for message in sent:
-        if stamp_ns(message.header.stamp) in holds:
+        at_ns = stamp_ns(message.header.stamp)
+        if at_ns in holds:
             motions.append([])
-        else:
-            motions[-1].append(list(message.points[0].positions))
+        elif not motions[-1] or at_ns > motions[-1][-1][0]:  # the clock stands still now and then
+            motions[-1].append((at_ns, list(message.points[0].positions)))
     assert sum(map(len, motions)) > 15
     limits = motion_limits(CONTRACT)
-    for path in filter(None, motions):
-        velocity = np.diff(path, axis=0) * CONTRACT.control_rate_hz
-        acceleration = np.diff(velocity, axis=0) * CONTRACT.control_rate_hz
+    for motion in filter(None, motions):
+        # A tick that comes early moves for less than a period; a late one does not make up for it.
+        step_s = np.diff([at_ns for at_ns, _ in motion])[:, None] * 1e-9
+        step_s = np.minimum(step_s, 1 / CONTRACT.control_rate_hz)
+        velocity = np.diff([positions for _, positions in motion], axis=0) / step_s
+        acceleration = np.diff(velocity, axis=0) / step_s[1:]
         assert (np.abs(velocity) <= limits.velocity + 1e-6).all()
-        assert (np.abs(acceleration) <= limits.acceleration + 1e-6).all()
+        assert (np.abs(acceleration) <= limits.acceleration * (1 + 1e-3)).all()
