@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
-from cyclonedds.core import Entity
+from cyclonedds.core import DDSException, Entity
 from cyclonedds.internal import DDS, dds_c_t
 
 from fastvla_core.errors import RosError
@@ -129,10 +129,15 @@ def delete(entity: Entity) -> None:
 def peers(list_handles: Callable[[], list[int]]) -> list[int]:
     """Handles of matched endpoints, from the binding's `get_matched_*`.
 
-    The binding counts them, then lists them: one that comes in between is an IndexError there.
+    The binding counts them, then lists them: one that comes in between is an IndexError there. An
+    entity that another thread has just deleted has none.
     """
     while True:
         try:
             return list_handles()
         except IndexError:
             continue
+        except DDSException as error:
+            if error.code in ALREADY_DELETED:
+                return []
+            raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from cyclonedds.core import DDSException
 from std_srvs.srv import Trigger
 
 from fastvla_ros.embedded.rcl import service_peers
@@ -105,3 +106,11 @@ def test_a_peer_that_comes_in_while_peers_are_listed_is_listed_the_next_time():
         return answer
 
     assert rawio.peers(handles) == [7, 8]
+
+
+@pytest.mark.parametrize("code", rawio.ALREADY_DELETED)
+def test_an_endpoint_that_was_just_deleted_has_no_peers(code):
+    def handles() -> list[int]:
+        raise DDSException(code)
+
+    assert rawio.peers(handles) == []
