@@ -33,7 +33,7 @@ def make_optimizer(
             parameters, lr=learning_rate, betas=betas, weight_decay=weight_decay, fused=True
         )
     try:
-        from bitsandbytes.optim import AdamW8bit
+        from bitsandbytes.optim.adamw import AdamW8bit
     except ImportError as error:
         raise DependencyError(
             "`optimizer: adamw_8bit` needs bitsandbytes, which cannot be imported",
