@@ -1,0 +1,54 @@
+"""`fastvla bench soak`: the parts that were asked for, one after the other."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+from fastvla_ros.bench.soak.violations import Violations
+
+Part = Callable[[], tuple[dict[str, Any], Violations]]
+
+
+def measure(
+    *,
+    minutes: float,
+    goals: int,
+    malformed: int,
+    seed: int,
+    say: Callable[[str], None],
+) -> dict[str, Any]:
+    """Soak for `minutes`, then `goals` with faults, then so many malformed messages; 0 is none.
+
+    Args:
+        seed: Gives the same goals, faults and messages again.
+        say: Prints a line for the user.
+
+    Returns:
+        The figures of each part, and `violations`, which is empty when all is well.
+    Raises:
+        FastVLAError: the graph does not come up.
+    """
+    report: dict[str, Any] = {"seed": seed, "violations": []}
+    for name, part in _parts(minutes=minutes, goals=goals, malformed=malformed, seed=seed):
+        say(f"\n{name}")
+        figures, violations = part()
+        report[name] = figures
+        report["violations"] += [found.to_dict() for found in violations.found]
+        for key, value in figures.items():
+            say(f"  {key:24} {value}")
+        for found in violations.found:
+            say(f"  VIOLATION {found}")
+        say(f"  {len(violations.found)} violations")
+    return report
+
+
+def _parts(*, minutes: float, goals: int, malformed: int, seed: int) -> list[tuple[str, Part]]:
+    def of(module: str) -> Any:
+        return importlib.import_module(f"fastvla_ros.bench.soak.{module}")
+
+    parts: list[tuple[str, Part]] = []
+    if minutes:
+        parts.append(("soak", lambda: of("endurance").soak(minutes=minutes, seed=seed)))
+    return parts
