@@ -36,12 +36,28 @@ def measure(
         figures, violations = part()
         report[name] = figures
         report["violations"] += [found.to_dict() for found in violations.found]
-        for key, value in figures.items():
-            say(f"  {key:24} {value}")
+        for line in _lines(figures):
+            say(line)
         for found in violations.found:
             say(f"  VIOLATION {found}")
         say(f"  {len(violations.found)} violations")
     return report
+
+
+def _lines(figures: dict[str, Any]) -> list[str]:
+    lines = []
+    for key, value in figures.items():
+        if isinstance(value, dict) and any(isinstance(part, dict) for part in value.values()):
+            lines += [f"  {key}:", *(f"    {name}: {_words(part)}" for name, part in value.items())]
+        else:
+            lines.append(f"  {key:24} {_words(value)}")
+    return lines
+
+
+def _words(value: Any) -> str:
+    if not isinstance(value, dict):
+        return str(value)
+    return ", ".join(f"{key} {part}" for key, part in value.items() if key != "series")
 
 
 def _parts(*, minutes: float, goals: int, malformed: int, seed: int) -> list[tuple[str, Part]]:

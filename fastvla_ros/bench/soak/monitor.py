@@ -15,6 +15,7 @@ MAX_GROWTH_PERCENT = 1.0
 # Medians of the first and the last part of a run, so that a bag that is just written or a
 # collection of garbage that is due does not decide.
 _WINDOW = 1 / 6
+_ROWS = 30
 
 
 class Monitor:
@@ -76,6 +77,18 @@ def summary(samples: Sequence[Usage]) -> dict[str, Any]:
         "descriptors_last": _median(last, _descriptors),
         "descriptors_most": max(map(_descriptors, samples)),
         "cpu_cores": round(cpu_s / passed_s, 4) if passed_s else 0.0,
+        "series": _series(samples),
+    }
+
+
+def _series(samples: Sequence[Usage]) -> dict[str, list[float]]:
+    """A few samples, evenly spread, to see how it went."""
+    chosen = [samples[round(k * (len(samples) - 1) / _ROWS)] for k in range(_ROWS + 1)]
+    return {
+        "at_s": [round(sample.at_s - samples[0].at_s, 1) for sample in chosen],
+        "rss_mib": [round(_rss_mib(sample), 2) for sample in chosen],
+        "threads": [sample.threads for sample in chosen],
+        "descriptors": [sample.descriptors for sample in chosen],
     }
 
 
