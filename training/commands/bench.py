@@ -33,7 +33,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "parts", nargs="*", metavar="PART",
         help=f"of {', '.join(PARTS)} (default: all these), {SOAK}",
     )  # fmt: skip
-    parser.add_argument("--policy", default="nano", help="checkpoint folder or shipped name")
+    parser.add_argument(
+        "--policy", default="nano", help="checkpoint folder or shipped name; soak: or fixed"
+    )
     parser.add_argument(
         "--seconds", type=positive_float, default=60.0, help="of the control-rate run"
     )
@@ -94,6 +96,7 @@ def run(args: argparse.Namespace) -> int:
             minutes=args.minutes,
             goals=args.goals,
             malformed=args.malformed,
+            policy=args.policy,
             seed=args.seed,
             say=lambda line: print(line, flush=True),
         )

@@ -1,4 +1,4 @@
-"""`fastvla bringup` in a process of its own, as a user starts it."""
+"""`fastvla bringup` in a process of its own, as a user starts it, or with fixed chunks."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import yaml
 from fastvla_core.errors import RosError
 from fastvla_ros.bench.soak.proc import children, command_line
 
+FIXED = "fixed"
 _STOP_TIMEOUT_S = 40.0
 
 
@@ -24,6 +25,7 @@ class BringupProcess:
 
     Args:
         folder: Takes parameters, log and the black box's bags.
+        policy: A checkpoint, or `fixed`: chunks that cost nothing and never end.
         parameters: By node.
     """
 
@@ -31,6 +33,7 @@ class BringupProcess:
         self,
         folder: Path,
         *,
+        policy: str,
         parameters: Mapping[str, Mapping[str, Any]],
         arguments: Sequence[str] = (),
     ) -> None:
@@ -38,7 +41,10 @@ class BringupProcess:
         file = folder / "parameters.yaml"
         values = {name: {"ros__parameters": dict(given)} for name, given in parameters.items()}
         file.write_text(yaml.safe_dump(values), encoding="utf-8")
-        command = [sys.executable, "-m", "fastvla_core.cli", "bringup"]
+        bringup = ["fastvla_core.cli", "bringup", "--checkpoint", policy]
+        if policy == FIXED:
+            bringup = ["fastvla_ros.bench.soak.fixed_bringup"]
+        command = [sys.executable, "-m", *bringup]
         command += ["--params-file", str(file), "--log-level", "warn", *arguments]
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(

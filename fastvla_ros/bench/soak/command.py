@@ -16,12 +16,14 @@ def measure(
     minutes: float,
     goals: int,
     malformed: int,
+    policy: str,
     seed: int,
     say: Callable[[str], None],
 ) -> dict[str, Any]:
     """Soak for `minutes`, then `goals` with faults, then so many malformed messages; 0 is none.
 
     Args:
+        policy: Of the soak: a checkpoint, or `fixed`.
         seed: Gives the same goals, faults and messages again.
         say: Prints a line for the user.
 
@@ -31,15 +33,14 @@ def measure(
         FastVLAError: the graph does not come up.
     """
     report: dict[str, Any] = {"seed": seed, "violations": []}
-    for name, part in _parts(minutes=minutes, goals=goals, malformed=malformed, seed=seed):
+    parts = _parts(minutes=minutes, goals=goals, malformed=malformed, policy=policy, seed=seed)
+    for name, part in parts:
         say(f"\n{name}")
         figures, violations = part()
         report[name] = figures
         report["violations"] += [found.to_dict() for found in violations.found]
         for line in _lines(figures):
             say(line)
-        for found in violations.found:
-            say(f"  VIOLATION {found}")
         say(f"  {len(violations.found)} violations")
     return report
 
@@ -60,11 +61,21 @@ def _words(value: Any) -> str:
     return ", ".join(f"{key} {part}" for key, part in value.items() if key != "series")
 
 
-def _parts(*, minutes: float, goals: int, malformed: int, seed: int) -> list[tuple[str, Part]]:
+def _parts(
+    *, minutes: float, goals: int, malformed: int, policy: str, seed: int
+) -> list[tuple[str, Part]]:
     def of(module: str) -> Any:
         return importlib.import_module(f"fastvla_ros.bench.soak.{module}")
 
     parts: list[tuple[str, Part]] = []
     if minutes:
-        parts.append(("soak", lambda: of("endurance").soak(minutes=minutes, seed=seed)))
+        parts.append(
+            ("soak", lambda: of("endurance").soak(minutes=minutes, policy=policy, seed=seed))
+        )
+    if goals:
+        parts.append(("faults", lambda: of("faults").run_faults(goals=goals, seed=seed)))
+    if malformed:
+        parts.append(
+            ("malformed", lambda: of("malformed").run_malformed(messages=malformed, seed=seed))
+        )
     return parts

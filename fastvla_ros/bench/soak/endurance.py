@@ -6,6 +6,7 @@ import os
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ import yaml
 
 from fastvla_core.errors import FastVLAError
 from fastvla_core.robot.contract_file import load_contract
-from fastvla_ros.bench.soak.bringup import BringupProcess
+from fastvla_ros.bench.soak.bringup import FIXED, BringupProcess
 from fastvla_ros.bench.soak.goals import Operator
 from fastvla_ros.bench.soak.monitor import Monitor, judge, summary
 from fastvla_ros.bench.soak.violations import Violations
@@ -57,8 +58,11 @@ class Ended:
     gaps_s: tuple[float, ...]
 
 
-def soak(*, minutes: float, seed: int) -> tuple[dict[str, Any], Violations]:
+def soak(*, minutes: float, policy: str, seed: int) -> tuple[dict[str, Any], Violations]:
     """Run robot, server, guard and black box for `minutes` after a warm-up.
+
+    Args:
+        policy: A checkpoint, served in NF4; or `fixed`, where the processor is needed elsewhere.
 
     Raises:
         FastVLAError: the graph does not come up.
@@ -69,6 +73,7 @@ def soak(*, minutes: float, seed: int) -> tuple[dict[str, Any], Violations]:
         with (
             BringupProcess(
                 Path(folder),
+                policy=policy,
                 parameters=_PARAMETERS,
                 arguments=["--contract", str(_contract(Path(folder)))],
             ) as bringup,
@@ -77,6 +82,7 @@ def soak(*, minutes: float, seed: int) -> tuple[dict[str, Any], Violations]:
             run = _Soak(bringup, Operator(process), violations)
             report = run.run(minutes=minutes, seed=seed)
         log = bringup.log.read_text(encoding="utf-8", errors="replace").splitlines()
+    report = {"policy": "fixed chunks" if policy == FIXED else f"{policy}, nf4", **report}
     return {**report, "log_lines": len(log), "log_last": log[-20:]}, violations
 
 
@@ -116,11 +122,11 @@ class _Soak:
         warm_up_s = min(_WARM_UP_SHARE * duration_s, _LONGEST_WARM_UP_S)
         try:
             # What is late while everything starts is nobody's matter.
-            self._pursue(warm_up_s, seed=seed, violations=Violations("warm-up", seed=seed))
+            self._pursue(warm_up_s, seed=seed, judge_goal=lambda goal, where: None)
             self._diagnostics.forget()
             period_s = min(max(duration_s / _SAMPLES, _SHORTEST_PERIOD_S), _LONGEST_PERIOD_S)
             with Monitor({**pids, "bench": os.getpid()}, period_s=period_s) as monitor:
-                ended = self._pursue(duration_s, seed=seed, violations=self._violations)
+                ended = self._pursue(duration_s, seed=seed, judge_goal=self._judge_goal)
         finally:
             self._operator.close()
         for name in sorted(monitor.ended):
@@ -128,7 +134,6 @@ class _Soak:
         processes = {name: summary(samples) for name, samples in monitor.samples.items()}
         judge({name: processes[name] for name in pids}, self._violations)
         return {
-            "policy": "nano, nf4",
             "minutes": minutes,
             "warm_up_s": warm_up_s,
             "cameras": 3,
@@ -138,7 +143,9 @@ class _Soak:
             "processes": processes,
         }
 
-    def _pursue(self, duration_s: float, *, seed: int, violations: Violations) -> list[Ended]:
+    def _pursue(
+        self, duration_s: float, *, seed: int, judge_goal: Callable[[Ended, str], None]
+    ) -> list[Ended]:
         """Goal after goal for so long."""
         end = time.monotonic() + duration_s
         ended = []
@@ -149,10 +156,10 @@ class _Soak:
                 self._operator.set_scene(seed + self._goals)
                 goal = self._goal(task, min(left_s, _GOAL_TIMEOUT_S))
             except FastVLAError as error:
-                violations.add(str(error), where=where)
+                self._violations.add(str(error), where=where)
                 self._bringup.check()
             else:
-                _judge_goal(goal, violations, where=where)
+                judge_goal(goal, where)
                 ended.append(goal)
             self._goals += 1
         return ended
@@ -167,22 +174,21 @@ class _Soak:
         gaps_s = np.diff(operator.commands.times_s())
         return Ended(report=report, commands_seen=seen, gaps_s=tuple(gaps_s.tolist()))
 
-
-def _judge_goal(goal: Ended, violations: Violations, *, where: str) -> None:
-    report = goal.report
-    violations.expect(
-        report.error in ("NONE", "TIMEOUT"),
-        f"ended with {report.error} ({report.message})",
-        where=where,
-    )
-    violations.expect(
-        goal.commands_seen == report.commands_sent,
-        f"{report.commands_sent} commands were sent, {goal.commands_seen} were seen",
-        where=where,
-    )
-    violations.expect(
-        report.deadline_misses == 0, f"{report.deadline_misses} deadlines missed", where=where
-    )
+    def _judge_goal(self, goal: Ended, where: str) -> None:
+        report, violations = goal.report, self._violations
+        violations.expect(
+            report.error in ("NONE", "TIMEOUT"),
+            f"ended with {report.error} ({report.message})",
+            where=where,
+        )
+        violations.expect(
+            goal.commands_seen == report.commands_sent,
+            f"{report.commands_sent} commands were sent, {goal.commands_seen} were seen",
+            where=where,
+        )
+        violations.expect(
+            report.deadline_misses == 0, f"{report.deadline_misses} deadlines missed", where=where
+        )
 
 
 def _figures(ended: list[Ended], *, period_s: float) -> dict[str, Any]:

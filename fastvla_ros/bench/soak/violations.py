@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -47,10 +48,12 @@ class Violations:
         return time.monotonic() - self._begin_s
 
     def add(self, what: str, *, where: str) -> None:
-        """Note one, now."""
-        self.found.append(
-            Violation(part=self.part, what=what, seed=self.seed, at_s=self.elapsed_s, where=where)
+        """Note one, now, and say so: the run may go on for an hour."""
+        violation = Violation(
+            part=self.part, what=what, seed=self.seed, at_s=self.elapsed_s, where=where
         )
+        self.found.append(violation)
+        print(f"VIOLATION {violation}", file=sys.stderr, flush=True)
 
     def expect(self, holds: bool, what: str, *, where: str) -> bool:
         """Note one unless it `holds`, which is returned."""
