@@ -12,6 +12,11 @@ def positive_int(text: str) -> int:
     return int(_number(text, int, "a whole number above 0", lambda x: x >= 1))
 
 
+def whole(text: str) -> int:
+    """A whole number of at least 0."""
+    return int(_number(text, int, "a whole number of at least 0", lambda x: x >= 0))
+
+
 def positive_float(text: str) -> float:
     """A finite number above 0."""
     return _number(text, float, "a number above 0", lambda x: x > 0)

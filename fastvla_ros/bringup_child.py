@@ -14,12 +14,12 @@ _PR_SET_PDEATHSIG = 1
 def main() -> int:
     """Arguments: the parent's process id, the executable's name, then its own."""
     parent, executable, *arguments = sys.argv[1:]
-    _end_with(int(parent))
+    end_with(int(parent))
     module = importlib.import_module(f"fastvla_ros.nodes.{executable}")
     return int(module.main([executable, *arguments]))
 
 
-def _end_with(parent: int) -> None:
+def end_with(parent: int) -> None:
     """Be interrupted when the parent is gone, however it ended: nobody else would stop us."""
     if sys.platform != "linux":
         return

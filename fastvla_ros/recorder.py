@@ -20,6 +20,7 @@ from fastvla_ros.recording.streams import (
     Stream,
     header_stamp_ns,
     listen,
+    read_message,
     robot_streams,
     serving_streams,
     task_streams,
@@ -239,13 +240,15 @@ class LiveRecorder:
             self.ended.set()
 
     def _judge(self, data: bytes) -> None:
-        from rclpy.serialization import deserialize_message
-
         from fastvla_msgs.msg import TaskOutcome
 
-        message = deserialize_message(data, TaskOutcome)
+        message = read_message(data, TaskOutcome)
         # The last verdict is latched: one from before this recording is about another episode.
-        if self._start_ns is None or stamp_ns(message.header.stamp) <= self._start_ns:
+        if (
+            message is None
+            or self._start_ns is None
+            or stamp_ns(message.header.stamp) <= self._start_ns
+        ):
             return
         names = {message.SUCCESS: "success", message.FAILURE: "failure"}
         if message.outcome in names:

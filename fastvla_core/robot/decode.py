@@ -17,6 +17,7 @@ from fastvla_core.errors import MessageError
 from fastvla_core.robot.contract import CameraSpec
 from fastvla_core.robot.depth import decode_compressed_depth, to_metres
 from fastvla_core.robot.encodings import COLOR_ENCODINGS, LAYOUTS, view_image
+from fastvla_core.robot.foreign_words import clipped
 from fastvla_core.robot.packed import unpack
 
 
@@ -108,6 +109,7 @@ def check_camera(
         MessageError: another size or another encoding than the contract's.
     """
     if encoding is not None and encoding != camera.encoding:
+        encoding = clipped(encoding)
         raise MessageError(
             f"camera '{camera.name}' sends encoding '{encoding}', the contract says "
             f"'{camera.encoding}'",

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastvla_core.errors import MessageError
+from fastvla_core.robot.foreign_words import clipped
 from fastvla_core.robot.packed import unpack
 
 # int32 kind of compression, float32 A and B of the inverse depth; then the file.
@@ -49,13 +50,13 @@ def decode_compressed_depth(
         return to_metres(_counts(data, format=format, where=where), unit_m=unit_m)
     if "rvl" in codec:
         raise MessageError(
-            f"{where}: format '{format}' is not supported",
+            f"{where}: format '{clipped(format)}' is not supported",
             mend="set the publisher's parameter `.compressedDepth.format` to png",
         )
     buffer = np.frombuffer(data, np.uint8)
     if buffer.size <= _HEADER.size:
         raise MessageError(
-            f"{where}: {buffer.size} bytes of format '{format}' are cut short",
+            f"{where}: {buffer.size} bytes of format '{clipped(format)}' are cut short",
             mend="publish whole pictures (image_transport `compressedDepth`)",
         )
     _, a, b = _HEADER.unpack(bytes(buffer[: _HEADER.size]))
@@ -74,7 +75,8 @@ def _counts(data: Any, *, format: str, where: str) -> NDArray[np.uint16]:
     pixels = unpack(data, format=format, where=where)
     if pixels.dtype != np.uint16 or pixels.ndim != 2:
         raise MessageError(
-            f"{where}: format '{format}' holds {pixels.dtype} {pixels.shape}, no 16-bit depth",
+            f"{where}: format '{clipped(format)}' holds {pixels.dtype} {pixels.shape}, "
+            "no 16-bit depth",
             mend="publish depth as PNG (image_transport `compressedDepth`); JPEG has 8 bits only",
         )
     return pixels

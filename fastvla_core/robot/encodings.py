@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastvla_core.errors import MessageError
+from fastvla_core.robot.foreign_words import clipped
 
 _Convert = Callable[[NDArray[Any]], NDArray[np.uint8]]
 
@@ -120,7 +121,7 @@ def view_image(
     layout = LAYOUTS.get(encoding)
     if layout is None:
         raise MessageError(
-            f"{where}: encoding '{encoding}' is not known",
+            f"{where}: encoding '{clipped(encoding)}' is not known",
             mend=f"publish one of {', '.join(LAYOUTS)}",
         )
     itemsize = int(layout.dtype[1:])

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from fastvla_core.errors import MessageError
 from fastvla_core.robot.contract import RobotContract
+from fastvla_core.robot.foreign_words import clipped, listed
 
 
 def decode_joint_state(
@@ -39,15 +40,16 @@ def decode_joint_state(
     for theirs, position in zip(names, positions):
         name = renamed.get(theirs, theirs)
         if name in by_name:
-            raise MessageError(f"{topic}: joint '{name}' is there twice")
+            raise MessageError(f"{topic}: joint '{clipped(name)}' is there twice")
         by_name[name] = float(position)
     missing = [name for name in contract.state_names if name not in by_name]
     if missing:
         raise MessageError(
-            f"{topic}: no position for {', '.join(missing)}; the message has {', '.join(names)}",
+            f"{topic}: no position for {', '.join(missing)}; the message has {listed(names)}",
             mend="publish all joints in one message, or map the names in joint_states.names",
         )
-    state = np.asarray([by_name[name] for name in contract.state_names], np.float32)
+    with np.errstate(over="ignore"):  # what float32 cannot hold is infinite, and refused below
+        state = np.asarray([by_name[name] for name in contract.state_names], np.float32)
     bad = [n for n, value in zip(contract.state_names, state) if not np.isfinite(value)]
     if bad:
         raise MessageError(

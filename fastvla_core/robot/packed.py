@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastvla_core.errors import MessageError
+from fastvla_core.robot.foreign_words import clipped
 
 # A file's start and what must stand near its end. OpenCV fills the missing part of a cut file
 # with grey and says nothing; drivers may pad what they send.
@@ -32,7 +33,7 @@ def unpack(data: Any, *, format: str, where: str) -> NDArray[Any]:
     pixels = None if cut or not buffer.size else _decode(buffer)
     if pixels is None or pixels.dtype not in (np.uint8, np.uint16):
         raise MessageError(
-            f"{where}: {buffer.size} bytes of format '{format}' are "
+            f"{where}: {buffer.size} bytes of format '{clipped(format)}' are "
             f"{'cut short' if cut else 'neither JPEG nor PNG'}",
             mend="publish whole JPEG or PNG images (image_transport `compressed`)",
         )

@@ -113,7 +113,10 @@ class Keeper:
 
 def _be_nice() -> None:
     try:
-        # On Linux the priority is that of this thread alone.
+        # On Linux both are those of this thread alone. A thread of a robot that runs at real-time
+        # priority has it, too, and would keep a core until the bag is packed, however nice it is.
+        if os.sched_getscheduler(0) in (os.SCHED_FIFO, os.SCHED_RR):
+            os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
     except (AttributeError, OSError):
         return  # elsewhere it competes like everybody else

@@ -27,8 +27,8 @@ class FrozenCameras:
     """Compares each picture with the one before it.
 
     Equal bytes alone prove nothing: a simulated camera draws a robot at rest the same every
-    time. A camera is frozen when its picture stays equal after the arm has moved by
-    `MOTION_THRESHOLD`.
+    time. A camera is frozen when its picture stays equal while the arm is `MOTION_THRESHOLD` away
+    from where it was.
 
     Args:
         joints: How many leading columns of the state are arm joints (a gripper may be hidden).
@@ -49,7 +49,10 @@ class FrozenCameras:
                 if view.joints is None:
                     view.joints = joints
                 moved = float(np.abs(joints - view.joints).max()) >= MOTION_THRESHOLD
-                if moved and view.moved_at_ns is None:
+                if not moved:
+                    # Back where the picture was taken, or never away: one joint state was wrong.
+                    view.moved_at_ns = None
+                elif view.moved_at_ns is None:
                     view.moved_at_ns = view.newest_ns
 
     def on_image(self, camera: str, *, image: NDArray[Any], stamp_ns: int) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
+from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
-from fastvla_ros.bringup_description import ARGUMENTS, BringupOptions
+from fastvla_ros.bringup_description import ARGUMENTS, BringupOptions, NodeSpec, describe
 
 HELP = (
     "Start the policy server, the command guard and (unless --sim false) the simulated robot, as "
@@ -32,22 +33,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Start the nodes and watch over them until a signal comes."""
-    from fastvla_ros.bringup_run import running
     from fastvla_ros.doctor import network_buffers
 
-    stop: list[int] = []
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda received, _frame: stop.append(received))
     options = BringupOptions(**{f.name: getattr(args, f.name) for f in fields(BringupOptions)})
     check_options(options)
     buffers = network_buffers()
     if not options.sim and buffers.level != "ok":
         print(f"warning: {buffers.detail}\n  to mend: {buffers.mend}", file=sys.stderr)
-    with running(options) as bringup:
+    run_until_stopped(options, specs=describe(options))
+    return 0
+
+
+def run_until_stopped(options: BringupOptions, *, specs: Sequence[NodeSpec]) -> None:
+    """Run these nodes until SIGINT or SIGTERM.
+
+    Raises:
+        FastVLAError: a node could not be made, or ended.
+    """
+    from fastvla_ros.bringup_run import running
+
+    stop: list[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda received, _frame: stop.append(received))
+    with running(options, specs=specs) as bringup:
         print("running; Ctrl-C stops everything", file=sys.stderr)
         bringup.wait(until=lambda: bool(stop))
         print("stopping", file=sys.stderr)
-    return 0
 
 
 def check_options(options: BringupOptions) -> None:

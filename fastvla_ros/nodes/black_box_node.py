@@ -17,7 +17,6 @@ from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
-from rclpy.serialization import deserialize_message
 from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
@@ -37,6 +36,7 @@ from fastvla_ros.recording.streams import (
     ACTION,
     Stream,
     listen,
+    read_message,
     robot_streams,
     serving_streams,
     task_streams,
@@ -173,7 +173,8 @@ class BlackBoxNode(Node):
             self._watch.on_feedback(_goal_of(data), now_ns=steady_ns)
         elif stream.name == "current_task":
             # "" says that it has ended, which is when it is asked for.
-            self._instruction = deserialize_message(data, String).data or self._instruction
+            message = read_message(data, String)
+            self._instruction = (message and message.data) or self._instruction
 
     def _on_status(self, message: Any) -> None:
         goals = [

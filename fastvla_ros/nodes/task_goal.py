@@ -118,6 +118,13 @@ class TaskGoal:
         sent = client.send_goal_async(goal, feedback_callback=self._take_feedback)
         sent.add_done_callback(self._take_handle)
 
+    @property
+    def id(self) -> str:
+        """The goal's id in hexadecimal digits; "" until it is accepted."""
+        with self._lock:
+            handle = self._handle
+        return bytes(handle.goal_id.uuid).hex() if handle is not None else ""
+
     def poll(self) -> GoalReport | None:
         """How the goal ended; None while it has not.
 

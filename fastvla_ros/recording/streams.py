@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 ACTION = "policy_server/execute_task"
 
+# The encapsulation header, seconds, nanoseconds.
+_STAMP_END = 4 + 4 + 4
 # A hiccup of the recorder must not cost a sample.
 _DEPTH = 100
 _JOINT_TRAJECTORY = "trajectory_msgs/msg/JointTrajectory"
@@ -142,8 +144,21 @@ def _qos(stream: Stream) -> Any:
     )
 
 
+def read_message(data: bytes, kind: Any) -> Any:
+    """A serialised message; None where the bytes are no such message."""
+    from rclpy.serialization import deserialize_message
+
+    try:
+        return deserialize_message(data, kind)
+    # What is raised differs by runtime and middleware; whoever records keeps the bytes as they are.
+    except Exception:
+        return None
+
+
 def header_stamp_ns(data: bytes) -> int:
-    """The stamp of a serialised message that begins with a header; 0 when it is not set."""
+    """The stamp of a serialised message that begins with a header; 0 when none is set or there."""
+    if len(data) < _STAMP_END:
+        return 0
     order = "<" if data[1] & 1 else ">"
     sec, nanosec = struct.unpack_from(f"{order}iI", data, 4)
     return sec * 1_000_000_000 + nanosec

@@ -12,22 +12,30 @@ import platform
 from pathlib import Path
 from typing import Any
 
-from fastvla_core.arguments import positive_float, positive_int
+from fastvla_core.arguments import positive_float, positive_int, seconds, whole
 from fastvla_core.errors import FastVLAError
 from fastvla_core.remote.dependency import require_grpc
 
 HELP = (
     "Measure on this machine, one after the other: image to command without the model, the "
     "control rate, and the embedded runtime beside rclpy (ros), inference in fp32, NF4, int8 and "
-    "compiled (policy), inference behind gRPC (remote), training (train)."
+    "compiled (policy), inference behind gRPC (remote), training (train). Only when it is asked "
+    "for: an hour of work, 1,000 goals with faults and 10,000 malformed messages (soak); exit "
+    "status 1 when anything was violated."
 )
 PARTS = ("ros", "policy", "remote", "train")
+SOAK = "soak"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `fastvla bench`."""
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; all")
-    parser.add_argument("--policy", default="nano", help="checkpoint folder or shipped name")
+    parser.add_argument(
+        "parts", nargs="*", metavar="PART",
+        help=f"of {', '.join(PARTS)} (default: all these), {SOAK}",
+    )  # fmt: skip
+    parser.add_argument(
+        "--policy", default="nano", help="checkpoint folder or shipped name; soak: or fixed"
+    )
     parser.add_argument(
         "--seconds", type=positive_float, default=60.0, help="of the control-rate run"
     )
@@ -35,14 +43,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rounds", type=positive_int, default=300, help="inferences per variant")
     parser.add_argument("--threads", type=positive_int, default=os.cpu_count() or 1)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there")
+    soak = parser.add_argument_group("soak; 0 leaves a part out")
+    soak.add_argument("--minutes", type=seconds, default=60.0, help="of work (default: 60)")
+    soak.add_argument("--goals", type=whole, default=1000, help="with faults (default: 1000)")
+    soak.add_argument("--malformed", type=whole, default=10_000, help="messages (default: 10000)")
+    soak.add_argument("--seed", type=whole, default=0, help="of goals, faults, messages")
 
 
 def run(args: argparse.Namespace) -> int:
     """Measure, print tables, write JSON."""
     parts = args.parts or PARTS
-    unknown = sorted(set(parts) - set(PARTS))
+    unknown = sorted(set(parts) - {*PARTS, SOAK})
     if unknown:
-        raise FastVLAError(f"there is no part '{unknown[0]}'", mend=f"one of {', '.join(PARTS)}")
+        known = ", ".join((*PARTS, SOAK))
+        raise FastVLAError(f"there is no part '{unknown[0]}'", mend=f"one of {known}")
     report: dict[str, Any] = {"machine": machine()}
     print(f"{report['machine']['cpu']}, {report['machine']['cores']} cores")
     if "ros" in parts:
@@ -77,10 +91,19 @@ def run(args: argparse.Namespace) -> int:
         torch.set_num_threads(args.threads)
         report["train"] = samples_per_second(args.policy)
         _print_numbers("training, samples/s at batch 64", report["train"])
+    if SOAK in parts:
+        report[SOAK] = importlib.import_module("fastvla_ros.bench.soak.command").measure(
+            minutes=args.minutes,
+            goals=args.goals,
+            malformed=args.malformed,
+            policy=args.policy,
+            seed=args.seed,
+            say=lambda line: print(line, flush=True),
+        )
     if args.json is not None:
         args.json.parent.mkdir(parents=True, exist_ok=True)
         args.json.write_text(json.dumps(report, indent=1))
-    return 0
+    return 1 if report.get(SOAK, {}).get("violations") else 0
 
 
 def machine() -> dict[str, Any]:

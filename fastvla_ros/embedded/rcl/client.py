@@ -11,8 +11,8 @@ from fastvla_ros.embedded.rcl.qos import QoSProfile
 from fastvla_ros.embedded.rcl.service_entity import ServiceEntity
 from fastvla_ros.embedded.rcl.service_peers import BODY_START, IDENTITY
 from fastvla_ros.embedded.rcl.task import Future, Wakeup
+from fastvla_ros.embedded.rcl.unreadable import read_or_tell
 from fastvla_ros.embedded.wire import rawio
-from fastvla_ros.embedded.wire.messages import deserialize
 
 if TYPE_CHECKING:
     from fastvla_ros.embedded.rcl.node import Node
@@ -89,9 +89,17 @@ class Client(ServiceEntity):
 
     def _deliver(self, sample: rawio.Sample) -> None:
         _, sequence = IDENTITY.unpack_from(sample.data, BODY_START)
+        if sequence not in self._pending:
+            return
+        response = read_or_tell(
+            sample.data, self.srv_type.Response, owner=self._owner, where=self.srv_name,
+            skip=IDENTITY.size,
+        )  # fmt: skip
+        # The answer may still come, from a server that speaks this type.
+        if response is None:
+            return
         with self._lock:
             future = self._pending.pop(sequence, None)
         if future is not None:
-            response = deserialize(sample.data, self.srv_type.Response, skip=IDENTITY.size)
             future._set_executor(self._owner.executor)
             future.set_result(response)

@@ -11,8 +11,8 @@ from fastvla_ros.embedded.rcl.callback_groups import CallbackGroup
 from fastvla_ros.embedded.rcl.qos import QoSProfile
 from fastvla_ros.embedded.rcl.service_entity import ServiceEntity
 from fastvla_ros.embedded.rcl.service_peers import BODY_START, IDENTITY
+from fastvla_ros.embedded.rcl.unreadable import read_or_tell
 from fastvla_ros.embedded.wire import rawio
-from fastvla_ros.embedded.wire.messages import deserialize
 
 if TYPE_CHECKING:
     from fastvla_ros.embedded.rcl.node import Node
@@ -70,7 +70,12 @@ class RequestServer(ServiceEntity):
         if not known and self._peers.client_of(sample.publication_handle) is None:
             return None
         identity = bytes(sample.data[BODY_START : BODY_START + IDENTITY.size])
-        request = deserialize(sample.data, self.srv_type.Request, skip=IDENTITY.size)
+        request = read_or_tell(
+            sample.data, self.srv_type.Request, owner=self._owner, where=self.srv_name,
+            skip=IDENTITY.size,
+        )  # fmt: skip
+        if request is None:
+            return None
         return self._handle(request, RequestHeader(identity, sample.publication_handle))
 
 

@@ -139,6 +139,9 @@ class ServicePeers:
 
     def _is_reply_to_us(self, sample: rawio.Sample) -> bool:
         """Every client of a service receives the replies to all of them."""
+        # Whoever sends less than an identity must not end the thread that looks at it.
+        if len(sample.data) < BODY_START + IDENTITY.size:
+            return False
         return IDENTITY.unpack_from(sample.data, BODY_START)[0] == self.writer_handle
 
     def _report_foreign(self, guid: bytes) -> None:

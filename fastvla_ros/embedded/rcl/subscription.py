@@ -17,8 +17,9 @@ from fastvla_ros.embedded.rcl.event_handler import SubscriptionEventCallbacks
 from fastvla_ros.embedded.rcl.qos import QoSProfile
 from fastvla_ros.embedded.rcl.qos_events import READER_EVENTS
 from fastvla_ros.embedded.rcl.topic_entity import TopicEntity
+from fastvla_ros.embedded.rcl.unreadable import read_or_tell
 from fastvla_ros.embedded.wire import rawio
-from fastvla_ros.embedded.wire.messages import Message, deserialize
+from fastvla_ros.embedded.wire.messages import Message
 
 if TYPE_CHECKING:
     from fastvla_ros.embedded.rcl.node import Node
@@ -90,11 +91,16 @@ class Subscription(TopicEntity[M], Entity):
         self._queue.clear()
 
     def _deliver(self, sample: rawio.Sample, received_ns: int) -> Any:
-        message: Any = bytes(sample.data) if self.raw else deserialize(sample.data, self.msg_type)
+        message: Any = bytes(sample.data) if self.raw else self._read(sample.data)
+        if message is None:
+            return None
         if not self._with_info:
             return self._callback(message)
         info = {"source_timestamp": sample.source_stamp_ns, "received_timestamp": received_ns}
         return self._callback(message, info)
+
+    def _read(self, data: memoryview) -> M | None:
+        return read_or_tell(data, self.msg_type, owner=self._owner, where=self.topic_name)
 
     def _on_status(self, status: int) -> None:
         if status & DDSStatus.DataAvailable:

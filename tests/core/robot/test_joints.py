@@ -53,6 +53,21 @@ def test_a_broken_joint_state_is_named(names: list, positions: list, words: list
         assert word in str(caught.value)
 
 
+def test_what_is_beyond_a_float32_is_not_finite():
+    with pytest.raises(MessageError, match="joint1 is not finite"):
+        decode_joint_state(CONTRACT, names=NAMES, positions=[1e300, *POSITIONS[1:]])
+
+
+@pytest.mark.parametrize(
+    "names", [["x" * 1_000_000] * 2, [f"joint{n}" for n in range(50, 50_000)], ["\x1b[2J\n", "b"]]
+)
+def test_foreign_names_are_told_in_one_short_line(names: list[str]):
+    with pytest.raises(MessageError) as caught:
+        decode_joint_state(CONTRACT, names=names, positions=[0.0] * len(names))
+    assert len(caught.value.message) < 1_000
+    assert caught.value.message.isprintable()
+
+
 def test_the_stamp_is_the_contract_s_choice_and_never_zero():
     received = dataclasses.replace(
         CONTRACT, sync=dataclasses.replace(CONTRACT.sync, stamp="receive")

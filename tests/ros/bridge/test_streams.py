@@ -105,7 +105,8 @@ def test_a_frozen_camera_is_found_while_the_arm_moves():
     assert error.stream == "wrist"
     assert "frozen" in str(error)
     bridge.start_fresh()
-    feed(bridge, 1700, frames={"front": 99, "wrist": 0})
+    away = (STATE + 0.5).astype(np.float32)
+    feed(bridge, 1700, frames={"front": 99, "wrist": 0}, state=away)
     assert stale(bridge, 1701).stream == "wrist"
     feed(bridge, 1733, frames={"front": 100, "wrist": 7})
     bridge.check(now_ns=1734 * MS)
@@ -121,6 +122,16 @@ def test_a_robot_at_rest_has_no_frozen_camera():
     bridge.check(now_ns=1641 * MS)
     feed(bridge, 1660, state=moved)
     bridge.check(now_ns=1661 * MS)
+
+
+def test_one_wrong_joint_state_does_not_freeze_the_cameras_of_a_robot_at_rest():
+    bridge = StreamBridge(CONTRACT)
+    run(bridge, frozen="front", moving=False)
+    wrong = (STATE + 0.5).astype(np.float32)
+    bridge.on_joint_state(joint_state(wrong, stamp_ns=1640 * MS), receive_ns=0)
+    for at_ms in (1660, 1800, 1950):
+        feed(bridge, at_ms, frames={"front": 0, "wrist": 0})
+    bridge.check(now_ns=1951 * MS)
 
 
 def test_start_fresh_forgets_every_sample():

@@ -6,6 +6,7 @@ import array
 import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -183,6 +184,39 @@ def test_a_missing_contract_ends_the_executable_with_one_message(domain_id: int)
     assert "nowhere" in ended.stderr
     assert "to mend" in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def test_a_gripper_command_outlives_a_server_that_did_not_answer(system: System):
+    from control_msgs.action import ParallelGripperCommand
+    from rclpy.action import ActionServer
+    from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+
+    robot = system.robot
+    robot.gripper.destroy()
+    hangs, goes_on = threading.Event(), threading.Event()
+    group = MutuallyExclusiveCallbackGroup()
+
+    def hang() -> None:
+        hangs.set()
+        goes_on.wait(30)
+
+    timer = robot.create_timer(0.01, hang, callback_group=group)
+    dying = ActionServer(
+        robot, ParallelGripperCommand, CONTRACT.gripper.action, robot.on_gripper,
+        callback_group=group,
+    )  # fmt: skip
+    assert hangs.wait(10)
+    sender = Sender(system)
+    sender.send(near(gripper=0.005))
+    wait_until(lambda: sender.node._gripper._on_its_way, what="the goal to be sent")
+    robot.destroy_timer(timer)
+    dying.destroy()
+    goes_on.set()
+    robot.gripper = ActionServer(
+        robot, ParallelGripperCommand, CONTRACT.gripper.action, robot.on_gripper
+    )
+    wait_until(lambda: robot.gripper_goals, timeout_s=20, what="the goal to be sent again")
+    assert robot.gripper_goals[0].command.position[0] == pytest.approx(0.025)
 
 
 def other_contract(path: Path, **outputs: Any) -> Path:

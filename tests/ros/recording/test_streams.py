@@ -45,4 +45,16 @@ def test_the_stamp_of_a_serialised_message():
 
     message = JointState(name=["a"], position=[1.0])
     message.header.stamp = Time(sec=7, nanosec=8)
-    assert streams.header_stamp_ns(bytes(serialize_message(message))) == 7_000_000_008
+    data = bytes(serialize_message(message))
+    assert streams.header_stamp_ns(data) == 7_000_000_008
+    assert [streams.header_stamp_ns(data[:size]) for size in range(12)] == [0] * 12
+
+
+def test_bytes_that_are_no_message_are_none():
+    from rclpy.serialization import serialize_message
+    from std_msgs.msg import String
+
+    data = bytes(serialize_message(String(data="wave")))
+    assert streams.read_message(data, String).data == "wave"
+    assert streams.read_message(data[:9], String) is None
+    assert streams.read_message(b"", String) is None
