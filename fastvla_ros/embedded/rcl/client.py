@@ -11,7 +11,7 @@ from fastvla_ros.embedded.rcl.qos import QoSProfile
 from fastvla_ros.embedded.rcl.service_entity import ServiceEntity
 from fastvla_ros.embedded.rcl.service_peers import BODY_START, IDENTITY
 from fastvla_ros.embedded.rcl.task import Future, Wakeup
-from fastvla_ros.embedded.wire import rawio
+from fastvla_ros.embedded.wire.entities import Sample
 from fastvla_ros.embedded.wire.messages import deserialize
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class Client(ServiceEntity):
         """Wait for a server; False when the time is over or the context ends."""
         return self._peers.wait_for_server(timeout_sec)
 
-    def _deliver(self, sample: rawio.Sample) -> None:
+    def _deliver(self, sample: Sample) -> None:
         _, sequence = IDENTITY.unpack_from(sample.data, BODY_START)
         with self._lock:
             future = self._pending.pop(sequence, None)

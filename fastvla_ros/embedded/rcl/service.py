@@ -11,7 +11,7 @@ from fastvla_ros.embedded.rcl.callback_groups import CallbackGroup
 from fastvla_ros.embedded.rcl.qos import QoSProfile
 from fastvla_ros.embedded.rcl.service_entity import ServiceEntity
 from fastvla_ros.embedded.rcl.service_peers import BODY_START, IDENTITY
-from fastvla_ros.embedded.wire import rawio
+from fastvla_ros.embedded.wire.entities import Sample
 from fastvla_ros.embedded.wire.messages import deserialize
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class RequestServer(ServiceEntity):
             self._matched_clients.add(header.publication_handle)
         self._peers.send(response, header.identity)
 
-    def _deliver(self, sample: rawio.Sample) -> Any:
+    def _deliver(self, sample: Sample) -> Any:
         known = sample.publication_handle in self._matched_clients
         if not known and self._peers.client_of(sample.publication_handle) is None:
             return None
