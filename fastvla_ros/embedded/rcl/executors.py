@@ -211,12 +211,7 @@ class Executor:
         return None
 
     def _new_look(self) -> Iterator[Entity]:
-        found = [
-            entity
-            for node in self._nodes
-            for entity in node.executable_entities()
-            if entity.ready() and entity.callback_group.can_execute(entity)
-        ]
+        found = [entity for node in self._nodes for entity in node.ready_entities()]
         self._candidates = iter(found)
         yield from self._candidates
 
