@@ -260,6 +260,7 @@ class NodeEntities:
             if len(self._entities) + len(self._publishers) == before:
                 return False
         entity.destroy()
+        self._woken.pop(entity, None)
         self.wake_executor()
         return True
 
@@ -291,3 +292,4 @@ class NodeEntities:
                 entity.destroy()
         self._set_entities(())
         self._publishers = ()
+        self._woken.clear()
