@@ -32,13 +32,15 @@ class Peer:
         self._errors: IO[str] = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115
         # The domain of the environment now, not of the one that was when ROS was sourced.
         discovery = {name: os.environ[name] for name in _DISCOVERY if name in os.environ}
+        # As on a robot: the second start of a program does not compile it again.
+        kept = {k: v for k, v in runtime.environment.items() if k != "PYTHONDONTWRITEBYTECODE"}
         self.started_ns = time.monotonic_ns()
         self._process = subprocess.Popen(
             runtime.command(program, json.dumps(settings)),
             stdout=subprocess.PIPE,
             stderr=self._errors,
             text=True,
-            env={**runtime.environment, **discovery},
+            env={**kept, **discovery},
         )
 
     def report(self, *, timeout_s: float) -> dict[str, Any]:

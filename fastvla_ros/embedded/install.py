@@ -99,12 +99,14 @@ def install() -> None:
     """Register the interface packages and rclpy in `sys.modules`.
 
     Raises:
-        DependencyError: cyclonedds or rosbags is missing.
+        DependencyError: cyclonedds or rosbags is missing, or cyclonedds is another version's.
     """
     try:
+        from fastvla_ros.embedded.wire.libddsc import library
         from fastvla_ros.embedded.wire.modules import interface_modules
         from fastvla_ros.embedded.wire.runtime import wire_runtime
 
+        library()
         factory = wire_runtime().factory
     except ModuleNotFoundError as error:
         raise DependencyError(

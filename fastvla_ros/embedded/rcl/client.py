@@ -12,7 +12,7 @@ from fastvla_ros.embedded.rcl.service_entity import ServiceEntity
 from fastvla_ros.embedded.rcl.service_peers import BODY_START, IDENTITY
 from fastvla_ros.embedded.rcl.task import Future, Wakeup
 from fastvla_ros.embedded.rcl.unreadable import read_or_tell
-from fastvla_ros.embedded.wire import rawio
+from fastvla_ros.embedded.wire.entities import Sample
 
 if TYPE_CHECKING:
     from fastvla_ros.embedded.rcl.node import Node
@@ -87,7 +87,7 @@ class Client(ServiceEntity):
         """Wait for a server; False when the time is over or the context ends."""
         return self._peers.wait_for_server(timeout_sec)
 
-    def _deliver(self, sample: rawio.Sample) -> None:
+    def _deliver(self, sample: Sample) -> None:
         _, sequence = IDENTITY.unpack_from(sample.data, BODY_START)
         if sequence not in self._pending:
             return

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from cyclonedds.qos import Policy, Qos
-
-from fastvla_ros.embedded.rcl.duration import Duration, Infinite
+from fastvla_ros.embedded.rcl.duration import Duration
 from fastvla_ros.embedded.rcl.qos import (
     DurabilityPolicy,
     HistoryPolicy,
@@ -13,7 +11,8 @@ from fastvla_ros.embedded.rcl.qos import (
     QoSProfile,
     ReliabilityPolicy,
 )
-from fastvla_ros.embedded.wire.dds_qos import BEST_EFFORT, INFINITE, RELIABLE, endpoint_qos
+from fastvla_ros.embedded.wire.dds_qos import DdsQos
+from fastvla_ros.embedded.wire.libddsc import INFINITE_NS
 
 # DDS's policy ids (OMG DDS 1.4, 2.3.3) of the policies that can be incompatible in ROS.
 POLICY_KINDS = {
@@ -29,55 +28,37 @@ def queue_depth(profile: QoSProfile) -> int | None:
     return None if profile.history == HistoryPolicy.KEEP_ALL else max(profile.depth, 1)
 
 
-def dds_qos(profile: QoSProfile, user_data: bytes) -> Qos:
-    """The policies of an endpoint with this profile."""
-    depth = queue_depth(profile)
-    history = Policy.History.KeepAll if depth is None else Policy.History.KeepLast(depth)
-    reliable = profile.reliability != ReliabilityPolicy.BEST_EFFORT
-    policies: list[object] = [RELIABLE if reliable else BEST_EFFORT]
-    if _is_limited(profile.deadline):
-        policies.append(Policy.Deadline(profile.deadline.nanoseconds))
-    if _is_limited(profile.lifespan):
-        policies.append(Policy.Lifespan(profile.lifespan.nanoseconds))
-    lease = profile.liveliness_lease_duration
-    lease_ns = lease.nanoseconds if _is_limited(lease) else INFINITE
-    if profile.liveliness == LivelinessPolicy.MANUAL_BY_TOPIC:
-        policies.append(Policy.Liveliness.ManualByTopic(lease_ns))
-    elif _is_limited(lease):
-        policies.append(Policy.Liveliness.Automatic(lease_ns))
-    transient = profile.durability == DurabilityPolicy.TRANSIENT_LOCAL
-    return endpoint_qos(*policies, history=history, transient=transient, user_data=user_data)
+def dds_qos(profile: QoSProfile, user_data: bytes) -> DdsQos:
+    """The QoS of an endpoint with this profile."""
+    return DdsQos(
+        reliable=profile.reliability != ReliabilityPolicy.BEST_EFFORT,
+        depth=queue_depth(profile),
+        transient_local=profile.durability == DurabilityPolicy.TRANSIENT_LOCAL,
+        deadline_ns=_limit_ns(profile.deadline),
+        lifespan_ns=_limit_ns(profile.lifespan),
+        by_topic=profile.liveliness == LivelinessPolicy.MANUAL_BY_TOPIC,
+        lease_ns=_limit_ns(profile.liveliness_lease_duration),
+        user_data=user_data,
+    )
 
 
-def _is_limited(duration: Duration) -> bool:
+def _limit_ns(duration: Duration) -> int:
     """ROS writes "not specified" as 0 or as the longest duration there is."""
-    return 0 < duration.nanoseconds < Infinite.nanoseconds
+    return duration.nanoseconds if duration.nanoseconds > 0 else INFINITE_NS
 
 
-def ros_profile(qos: Qos) -> QoSProfile:
+def ros_profile(qos: DdsQos) -> QoSProfile:
     """What discovery tells about an endpoint; history does not cross the wire."""
-    profile = QoSProfile(
+    reliability = (ReliabilityPolicy.BEST_EFFORT, ReliabilityPolicy.RELIABLE)
+    durability = (DurabilityPolicy.VOLATILE, DurabilityPolicy.TRANSIENT_LOCAL)
+    liveliness = (LivelinessPolicy.AUTOMATIC, LivelinessPolicy.MANUAL_BY_TOPIC)
+    return QoSProfile(
         history=HistoryPolicy.UNKNOWN,
         depth=0,
-        deadline=Infinite,
-        lifespan=Infinite,
-        liveliness=LivelinessPolicy.AUTOMATIC,
-        liveliness_lease_duration=Infinite,
+        reliability=reliability[qos.reliable],
+        durability=durability[qos.transient_local],
+        deadline=Duration(nanoseconds=qos.deadline_ns),
+        lifespan=Duration(nanoseconds=qos.lifespan_ns),
+        liveliness=liveliness[qos.by_topic],
+        liveliness_lease_duration=Duration(nanoseconds=qos.lease_ns),
     )
-    for policy in qos:
-        if isinstance(policy, Policy.Reliability.Reliable):
-            profile.reliability = ReliabilityPolicy.RELIABLE
-        elif policy == BEST_EFFORT:
-            profile.reliability = ReliabilityPolicy.BEST_EFFORT
-        elif policy == Policy.Durability.TransientLocal:
-            profile.durability = DurabilityPolicy.TRANSIENT_LOCAL
-        elif isinstance(policy, Policy.Deadline):
-            profile.deadline = Duration(nanoseconds=policy.deadline)
-        elif isinstance(policy, Policy.Lifespan):
-            profile.lifespan = Duration(nanoseconds=policy.lifespan)
-        elif isinstance(policy, (Policy.Liveliness.Automatic, Policy.Liveliness.ManualByTopic)):
-            manual = isinstance(policy, Policy.Liveliness.ManualByTopic)
-            kinds = (LivelinessPolicy.AUTOMATIC, LivelinessPolicy.MANUAL_BY_TOPIC)
-            profile.liveliness = kinds[manual]
-            profile.liveliness_lease_duration = Duration(nanoseconds=policy.lease_duration)
-    return profile

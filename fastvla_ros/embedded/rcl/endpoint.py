@@ -6,18 +6,15 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from cyclonedds.core import DDSStatus
-from cyclonedds.pub import DataWriter
-from cyclonedds.sub import DataReader
-
-from fastvla_ros.embedded.wire import rawio
+from fastvla_ros.embedded.wire.entities import Reader, Writer
+from fastvla_ros.embedded.wire.statuses import Status
 
 if TYPE_CHECKING:
     from fastvla_ros.embedded.rcl.node import Node
 
-READER_STATUSES = DDSStatus.DataAvailable | DDSStatus.SubscriptionMatched
-WRITER_STATUSES = DDSStatus.PublicationMatched
-MATCHED = DDSStatus.SubscriptionMatched | DDSStatus.PublicationMatched
+READER_STATUSES = Status.DATA_AVAILABLE | Status.SUBSCRIPTION_MATCHED
+WRITER_STATUSES = Status.PUBLICATION_MATCHED
+MATCHED = Status.SUBSCRIPTION_MATCHED | Status.PUBLICATION_MATCHED
 
 
 class Endpoint:
@@ -26,7 +23,7 @@ class Endpoint:
     def __init__(
         self,
         node: Node,
-        entity: DataReader | DataWriter,
+        entity: Reader | Writer,
         handler: Callable[[int], None],
         *,
         statuses: int = 0,
@@ -40,9 +37,9 @@ class Endpoint:
         self._node = node
         self._context = node.context
         self._graph = node.context.graph
-        self._guid = entity.guid.bytes
+        self._guid = entity.guid
         self._handler = handler
-        reads = isinstance(entity, DataReader)
+        reads = isinstance(entity, Reader)
         self._guids = node.graph_entry.readers if reads else node.graph_entry.writers
         self._guids.add(self._guid)
         statuses |= READER_STATUSES if reads else WRITER_STATUSES
@@ -50,7 +47,7 @@ class Endpoint:
         self._handling = threading.Lock()
         with self._handling:
             self._token: int | None = self._context.participant.waitset.attach(
-                entity, statuses, self._on_status
+                entity.ref, statuses, self._on_status
             )
         node.announce()
 
@@ -78,6 +75,6 @@ class Endpoint:
                 return
             self._context.participant.waitset.detach(self._token)
             self._token = None
-            rawio.delete(self.entity)
+            self.entity.delete()
         self._guids.discard(self._guid)
         self._node.announce()

@@ -31,6 +31,6 @@ class Entity:
         raise NotImplementedError
 
     def wake(self) -> None:
-        """Make the node's executor look again."""
+        """Make the node's executor look whether this is ready."""
         if self._node is not None:
-            self._node.wake_executor()
+            self._node.entity_woke(self)

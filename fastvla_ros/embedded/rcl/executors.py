@@ -52,6 +52,7 @@ class Executor:
         self._look_again = False
         self._nodes: list[Node] = []
         self._tasks: deque[Task[Any]] = deque()
+        self._suspended: set[Task[Any]] = set()
         self._candidates: Iterator[Entity] = iter(())
         self._is_shutdown = False
         self._context.add_waker(self.wake)
@@ -97,13 +98,18 @@ class Executor:
             self._changed.notify_all()
 
     def shutdown(self, timeout_sec: float | None = None) -> bool:
-        """Stop spinning and let the nodes go."""
+        """Stop spinning, let the nodes go and end the callbacks that wait for something."""
         del timeout_sec
         with self._changed:
             if self._is_shutdown:
                 return True
             self._is_shutdown = True
+            left = [*self._suspended, *self._tasks]
+            self._suspended.clear()
+            self._tasks.clear()
         self.wake()
+        for task in left:
+            task.abandon()
         self._context.remove_waker(self.wake)
         for node in self.get_nodes():
             self.remove_node(node)
@@ -145,10 +151,21 @@ class Executor:
     def _spin_once(self, timeout_sec: float | None, condition: Callable[[], bool]) -> None:
         raise NotImplementedError
 
+    def _suspend(self, task: Task[Any]) -> None:
+        with self._changed:
+            if not self._is_shutdown:
+                self._suspended.add(task)
+                return
+        task.abandon()
+
     def _resume(self, task: Task[Any]) -> None:
         with self._changed:
-            self._tasks.append(task)
-        self.wake()
+            self._suspended.discard(task)
+            if not self._is_shutdown:
+                self._tasks.append(task)
+                self.wake()
+                return
+        task.abandon()
 
     def _wait_for_task(self, timeout_sec: float | None, condition: Callable[[], bool]) -> Task[Any]:
         """The next task to run.
@@ -189,28 +206,25 @@ class Executor:
             if entity.ready() and entity.callback_group.beginning_execution(entity):
                 work = entity.take()
                 if work is not None:
-                    return Task(self._run_callback, (entity, work), executor=self)
+                    return self._callback_task(entity, work)
                 entity.callback_group.ending_execution(entity)
         return None
 
     def _new_look(self) -> Iterator[Entity]:
-        found = [
-            entity
-            for node in self._nodes
-            for entity in node.executable_entities()
-            if entity.ready() and entity.callback_group.can_execute(entity)
-        ]
+        found = [entity for node in self._nodes for entity in node.ready_entities()]
         self._candidates = iter(found)
         yield from self._candidates
 
-    async def _run_callback(self, entity: Entity, work: Callable[[], Any]) -> None:
-        try:
-            result = work()
-            if isinstance(result, Coroutine):
-                await result
-        finally:
+    def _callback_task(self, entity: Entity, work: Callable[[], Any]) -> Task[Any]:
+        def end() -> None:
             entity.callback_group.ending_execution(entity)
             self.wake()
+
+        task: Task[Any] = Task(work, executor=self)
+        # Not in a `finally` around the work: the garbage collector may unwind a callback at any
+        # moment and in any thread, where no lock may be taken.
+        task.add_done_callback(Wakeup(end))
+        return task
 
     def _until_next_timer(self) -> float | None:
         waits = [

@@ -52,6 +52,9 @@ class NodeEntities:
 
     def _start_empty(self) -> None:
         self._entities: tuple[Any, ...] = ()
+        # Of those: the timers, and what may have work, in the order in which it came.
+        self._timers: tuple[Timer, ...] = ()
+        self._woken: dict[Any, None] = {}
         self._publishers: tuple[Publisher[Any], ...] = ()
         self._entities_lock = threading.RLock()
         self._default_callback_group = MutuallyExclusiveCallbackGroup()
@@ -81,7 +84,7 @@ class NodeEntities:
     @property
     def timers(self) -> Iterator[Timer]:
         """Every timer."""
-        yield from self._of_kind(Timer)
+        yield from self._timers
 
     @property
     def clients(self) -> Iterator[Client]:
@@ -98,9 +101,21 @@ class NodeEntities:
         """Every guard condition."""
         yield from self._of_kind(GuardCondition)
 
-    def executable_entities(self) -> tuple[Any, ...]:
-        """Everything with callbacks, for executors."""
-        return self._entities
+    def entity_woke(self, entity: Any) -> None:
+        """An entity of this node has work."""
+        self._woken[entity] = None
+        self.wake_executor()
+
+    def ready_entities(self) -> list[Any]:
+        """What has work that may start now, for the node's executor."""
+        ready: list[Any] = [timer for timer in self._timers if timer.ready()]
+        for entity in list(self._woken):
+            # In this order, so that what comes meanwhile is not overlooked.
+            self._woken.pop(entity, None)
+            if entity.ready() and entity in self._entities:
+                self._woken[entity] = None
+                ready.append(entity)
+        return [entity for entity in ready if entity.callback_group.can_execute(entity)]
 
     def create_publisher(
         self,
@@ -227,8 +242,11 @@ class NodeEntities:
 
     def add_entity(self, entity: E) -> E:
         """Let executors run the entity's callbacks, and those of its QoS events."""
+        new = (entity, *getattr(entity, "event_handlers", ()))
         with self._entities_lock:
-            self._entities += (entity, *getattr(entity, "event_handlers", ()))
+            self._set_entities(self._entities + new)
+        # What came before they were among the entities counts too.
+        self._woken.update(dict.fromkeys(new))
         self.wake_executor()
         return entity
 
@@ -237,11 +255,12 @@ class NodeEntities:
         with self._entities_lock:
             gone = {id(entity), *map(id, getattr(entity, "event_handlers", ()))}
             before = len(self._entities) + len(self._publishers)
-            self._entities = tuple(e for e in self._entities if id(e) not in gone)
+            self._set_entities(tuple(e for e in self._entities if id(e) not in gone))
             self._publishers = tuple(p for p in self._publishers if p is not entity)
             if len(self._entities) + len(self._publishers) == before:
                 return False
         entity.destroy()
+        self._woken.pop(entity, None)
         self.wake_executor()
         return True
 
@@ -260,6 +279,10 @@ class NodeEntities:
     def _group(self, callback_group: CallbackGroup | None) -> CallbackGroup:
         return self._default_callback_group if callback_group is None else callback_group
 
+    def _set_entities(self, entities: tuple[Any, ...]) -> None:
+        self._entities = entities
+        self._timers = tuple(entity for entity in entities if isinstance(entity, Timer))
+
     def _of_kind(self, kind: type[E]) -> Iterator[E]:
         yield from (entity for entity in self._entities if isinstance(entity, kind))
 
@@ -267,4 +290,6 @@ class NodeEntities:
         for entity in (*self._entities, *self._publishers):
             if hasattr(entity, "destroy"):
                 entity.destroy()
-        self._entities, self._publishers = (), ()
+        self._set_entities(())
+        self._publishers = ()
+        self._woken.clear()

@@ -12,7 +12,8 @@ from fastvla_ros.embedded.rcl.names import full_node_name
 from fastvla_ros.embedded.rcl.topic_endpoint_info import TopicEndpointInfo, TopicEndpointTypeEnum
 from fastvla_ros.embedded.rcl.type_hash import parse_type_hash
 from fastvla_ros.embedded.wire.dds_qos import user_data_items
-from fastvla_ros.embedded.wire.graph import Endpoint, Graph, GraphNode
+from fastvla_ros.embedded.wire.discovered import Discovered
+from fastvla_ros.embedded.wire.graph import Graph, GraphNode
 from fastvla_ros.embedded.wire.names import (
     request_topic,
     ros_service,
@@ -143,12 +144,12 @@ class NodeGraph:
         )
 
     def _on_topic(
-        self, topic: str, endpoints: list[Endpoint], *, no_mangle: bool = False
-    ) -> list[Endpoint]:
+        self, topic: str, endpoints: list[Discovered], *, no_mangle: bool = False
+    ) -> list[Discovered]:
         dds_name = topic if no_mangle else f"rt{self.resolve_topic_name(topic)}"
         return [endpoint for endpoint in endpoints if endpoint.topic == dds_name]
 
-    def _of_node(self, name: str, namespace: str, endpoints: list[Endpoint]) -> list[Endpoint]:
+    def _of_node(self, name: str, namespace: str, endpoints: list[Discovered]) -> list[Discovered]:
         owners = [n for n in self._graph.nodes() if (n.name, n.namespace) == (name, namespace)]
         if not owners:
             raise NodeNameNonExistentError(
@@ -159,7 +160,7 @@ class NodeGraph:
         return [endpoint for endpoint in endpoints if endpoint.guid in guids]
 
     def _infos(
-        self, endpoints: list[Endpoint], kind: TopicEndpointTypeEnum
+        self, endpoints: list[Discovered], kind: TopicEndpointTypeEnum
     ) -> list[TopicEndpointInfo]:
         nodes = self._graph.nodes()
         infos = []
@@ -171,7 +172,7 @@ class NodeGraph:
                     node_namespace=namespace,
                     topic_type=ros_type(endpoint.type_name),
                     topic_type_hash=parse_type_hash(
-                        user_data_items(endpoint.qos).get("typehash", "")
+                        user_data_items(endpoint.qos.user_data).get("typehash", "")
                     ),
                     endpoint_type=kind,
                     endpoint_gid=list(endpoint.guid),
@@ -195,12 +196,12 @@ def _grouped(pairs: Iterable[tuple[str, str]]) -> NamesAndTypes:
     return [(name, sorted(kinds)) for name, kinds in sorted(grouped.items())]
 
 
-def _topics(endpoints: Iterable[Endpoint]) -> NamesAndTypes:
+def _topics(endpoints: Iterable[Discovered]) -> NamesAndTypes:
     named = ((ros_topic(e.topic), ros_type(e.type_name)) for e in endpoints)
     return _grouped((name, kind) for name, kind in named if name is not None)
 
 
-def _services(endpoints: Iterable[Endpoint], *, prefixes: tuple[str, ...]) -> NamesAndTypes:
+def _services(endpoints: Iterable[Discovered], *, prefixes: tuple[str, ...]) -> NamesAndTypes:
     named = (
         (ros_service(e.topic), ros_service_type(e.type_name))
         for e in endpoints

@@ -11,7 +11,7 @@ from fastvla_ros.embedded.rcl.event_handler import PublisherEventCallbacks
 from fastvla_ros.embedded.rcl.qos import QoSProfile
 from fastvla_ros.embedded.rcl.qos_events import WRITER_EVENTS
 from fastvla_ros.embedded.rcl.topic_entity import TopicEntity
-from fastvla_ros.embedded.wire import rawio
+from fastvla_ros.embedded.wire.libddsc import INFINITE_NS
 from fastvla_ros.embedded.wire.messages import Message, serialize
 
 if TYPE_CHECKING:
@@ -64,20 +64,20 @@ class Publisher(TopicEntity[M]):
             raise InvalidHandle("cannot use Destroyable because destruction was requested")
         if not self._context.ok():
             raise RCLError("Failed to publish: publisher's context is invalid")
-        rawio.write(self._entity, buffer)
+        self._entity.write(buffer)
 
     def get_subscription_count(self) -> int:
         """How many subscriptions match."""
-        return len(rawio.peers(self._entity.get_matched_subscriptions))
+        return len(self._entity.peers())
 
     def wait_for_all_acked(self, timeout: Duration = Duration(seconds=-1)) -> bool:  # noqa: B008
         """Wait until every reliable subscription has everything; False when time is over."""
         forever = timeout.nanoseconds < 0
-        return self._entity.wait_for_acks(rawio.INFINITE if forever else timeout.nanoseconds)
+        return self._entity.wait_for_acks(INFINITE_NS if forever else timeout.nanoseconds)
 
     def assert_liveliness(self) -> None:
         """Say that the publisher is alive; needed with MANUAL_BY_TOPIC when nothing is sent."""
-        rawio.assert_liveliness(self._entity)
+        self._entity.assert_liveliness()
 
     def destroy(self) -> None:
         """Leave the topic."""

@@ -6,8 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from cyclonedds.core import DDSStatus
-
 from fastvla_ros.embedded.rcl.dds_profile import POLICY_KINDS
 from fastvla_ros.embedded.rcl.event_handler import (
     QoSCountInfo,
@@ -16,6 +14,8 @@ from fastvla_ros.embedded.rcl.event_handler import (
     QoSMatchedInfo,
 )
 from fastvla_ros.embedded.rcl.qos import QoSPolicyKind
+from fastvla_ros.embedded.wire.entities import Entity
+from fastvla_ros.embedded.wire.statuses import Alive, Count, Incompatible, Matched, Status
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,24 +25,34 @@ class EventKind:
     Args:
         callback: What rclpy calls it in its event callbacks.
         status: The DDS status bit that announces it.
-        read: Takes the details from the DDS entity, and resets its `change` counters.
+        name: What libddsc calls the status.
+        detail: The struct of its details.
+        info: What rclpy makes of them.
     """
 
     callback: str
     status: int
-    read: Callable[[Any], Any]
+    name: str
+    detail: type[Any]
+    info: Callable[[Any], Any]
+
+    def read(self, entity: Entity) -> Any:
+        """The details, whose `change` counters start anew."""
+        detail = self.detail()
+        entity.read_status(self.name, detail)
+        return self.info(detail)
 
 
-def _count(detail: Any) -> QoSCountInfo:
+def _count(detail: Count) -> QoSCountInfo:
     return QoSCountInfo(detail.total_count, detail.total_count_change)
 
 
-def _incompatible(detail: Any) -> QoSIncompatibleInfo:
+def _incompatible(detail: Incompatible) -> QoSIncompatibleInfo:
     kind = POLICY_KINDS.get(detail.last_policy_id, QoSPolicyKind.INVALID)
     return QoSIncompatibleInfo(detail.total_count, detail.total_count_change, kind)
 
 
-def _matched(detail: Any) -> QoSMatchedInfo:
+def _matched(detail: Matched) -> QoSMatchedInfo:
     return QoSMatchedInfo(
         detail.total_count,
         detail.total_count_change,
@@ -51,7 +61,7 @@ def _matched(detail: Any) -> QoSMatchedInfo:
     )
 
 
-def _liveliness(detail: Any) -> QoSLivelinessChangedInfo:
+def _liveliness(detail: Alive) -> QoSLivelinessChangedInfo:
     return QoSLivelinessChangedInfo(
         detail.alive_count,
         detail.not_alive_count,
@@ -60,53 +70,36 @@ def _liveliness(detail: Any) -> QoSLivelinessChangedInfo:
     )
 
 
-READER_EVENTS = (
-    EventKind(
-        "deadline",
-        DDSStatus.RequestedDeadlineMissed,
-        lambda reader: _count(reader.get_requested_deadline_missed_status()),
-    ),
-    EventKind(
-        "incompatible_qos",
-        DDSStatus.RequestedIncompatibleQos,
-        lambda reader: _incompatible(reader.get_requested_incompatible_qos_status()),
-    ),
-    EventKind(
-        "liveliness",
-        DDSStatus.LivelinessChanged,
-        lambda reader: _liveliness(reader.get_liveliness_changed_status()),
-    ),
-    EventKind(
-        "message_lost",
-        DDSStatus.SampleLost,
-        lambda reader: _count(reader.get_sample_lost_status()),
-    ),
-    EventKind(
-        "matched",
-        DDSStatus.SubscriptionMatched,
-        lambda reader: _matched(reader.get_subscription_matched_status()),
-    ),
+# callback, status, libddsc's name, details, rclpy's info
+READER_EVENTS = tuple(
+    EventKind(*row)
+    for row in (
+        ("deadline", Status.REQUESTED_DEADLINE_MISSED, "requested_deadline_missed", Count, _count),
+        (
+            "incompatible_qos",
+            Status.REQUESTED_INCOMPATIBLE_QOS,
+            "requested_incompatible_qos",
+            Incompatible,
+            _incompatible,
+        ),
+        ("liveliness", Status.LIVELINESS_CHANGED, "liveliness_changed", Alive, _liveliness),
+        ("message_lost", Status.SAMPLE_LOST, "sample_lost", Count, _count),
+        ("matched", Status.SUBSCRIPTION_MATCHED, "subscription_matched", Matched, _matched),
+    )
 )
 
-WRITER_EVENTS = (
-    EventKind(
-        "deadline",
-        DDSStatus.OfferedDeadlineMissed,
-        lambda writer: _count(writer.get_offered_deadline_missed_status()),
-    ),
-    EventKind(
-        "incompatible_qos",
-        DDSStatus.OfferedIncompatibleQos,
-        lambda writer: _incompatible(writer.get_offered_incompatible_qos_status()),
-    ),
-    EventKind(
-        "liveliness",
-        DDSStatus.LivelinessLost,
-        lambda writer: _count(writer.get_liveliness_lost_status()),
-    ),
-    EventKind(
-        "matched",
-        DDSStatus.PublicationMatched,
-        lambda writer: _matched(writer.get_publication_matched_status()),
-    ),
+WRITER_EVENTS = tuple(
+    EventKind(*row)
+    for row in (
+        ("deadline", Status.OFFERED_DEADLINE_MISSED, "offered_deadline_missed", Count, _count),
+        (
+            "incompatible_qos",
+            Status.OFFERED_INCOMPATIBLE_QOS,
+            "offered_incompatible_qos",
+            Incompatible,
+            _incompatible,
+        ),
+        ("liveliness", Status.LIVELINESS_LOST, "liveliness_lost", Count, _count),
+        ("matched", Status.PUBLICATION_MATCHED, "publication_matched", Matched, _matched),
+    )
 )

@@ -12,7 +12,7 @@ from fastvla_ros.embedded.rcl.qos import QoSProfile
 from fastvla_ros.embedded.rcl.service_entity import ServiceEntity
 from fastvla_ros.embedded.rcl.service_peers import BODY_START, IDENTITY
 from fastvla_ros.embedded.rcl.unreadable import read_or_tell
-from fastvla_ros.embedded.wire import rawio
+from fastvla_ros.embedded.wire.entities import Sample
 
 if TYPE_CHECKING:
     from fastvla_ros.embedded.rcl.node import Node
@@ -65,7 +65,7 @@ class RequestServer(ServiceEntity):
             self._matched_clients.add(header.publication_handle)
         self._peers.send(response, header.identity)
 
-    def _deliver(self, sample: rawio.Sample) -> Any:
+    def _deliver(self, sample: Sample) -> Any:
         known = sample.publication_handle in self._matched_clients
         if not known and self._peers.client_of(sample.publication_handle) is None:
             return None

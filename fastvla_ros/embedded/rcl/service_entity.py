@@ -10,7 +10,7 @@ from fastvla_ros.embedded.rcl.dds_profile import queue_depth
 from fastvla_ros.embedded.rcl.entity import Entity, Work
 from fastvla_ros.embedded.rcl.qos import QoSProfile
 from fastvla_ros.embedded.rcl.service_peers import ServicePeers
-from fastvla_ros.embedded.wire import rawio
+from fastvla_ros.embedded.wire.entities import Sample
 
 if TYPE_CHECKING:
     from fastvla_ros.embedded.rcl.node import Node
@@ -34,7 +34,7 @@ class ServiceEntity(Entity):
         self.srv_name = srv_name
         self.qos_profile = qos_profile
         self._owner = node
-        self._queue: deque[rawio.Sample] = deque(maxlen=queue_depth(qos_profile))
+        self._queue: deque[Sample] = deque(maxlen=queue_depth(qos_profile))
         self._peers = ServicePeers(
             node, srv_type, srv_name, qos_profile, is_server=is_server, on_sample=self._enqueue
         )
@@ -60,10 +60,10 @@ class ServiceEntity(Entity):
         self._peers.close()
         self._queue.clear()
 
-    def _enqueue(self, sample: rawio.Sample) -> None:
+    def _enqueue(self, sample: Sample) -> None:
         """Runs in the wait thread."""
         self._queue.append(sample)
         self.wake()
 
-    def _deliver(self, sample: rawio.Sample) -> Any:
+    def _deliver(self, sample: Sample) -> Any:
         raise NotImplementedError

@@ -6,16 +6,17 @@ import struct
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from cyclonedds.core import DDSStatus
-
 from fastvla_ros.embedded.rcl._rclpy_pybind11 import InvalidHandle, RCLError
 from fastvla_ros.embedded.rcl.dds_profile import dds_qos
 from fastvla_ros.embedded.rcl.endpoint import Endpoint
 from fastvla_ros.embedded.rcl.event_handler import EventHandler
 from fastvla_ros.embedded.rcl.qos import QoSProfile
-from fastvla_ros.embedded.wire import names, rawio
-from fastvla_ros.embedded.wire.dds_qos import user_data_items
+from fastvla_ros.embedded.wire import names
+from fastvla_ros.embedded.wire.dds_qos import DdsQos, user_data_items
+from fastvla_ros.embedded.wire.discovered import Discovered
+from fastvla_ros.embedded.wire.entities import Reader, Sample, Writer
 from fastvla_ros.embedded.wire.messages import Message, serialize
+from fastvla_ros.embedded.wire.statuses import Status
 
 if TYPE_CHECKING:
     from fastvla_ros.embedded.rcl.node import Node
@@ -40,7 +41,7 @@ class ServicePeers:
         qos_profile: QoSProfile,
         *,
         is_server: bool,
-        on_sample: Callable[[rawio.Sample], None],
+        on_sample: Callable[[Sample], None],
     ) -> None:
         self.service = service
         self._node = node
@@ -56,12 +57,12 @@ class ServicePeers:
         reply = (names.reply_topic(service), srv_type.Response._definition.name)
         incoming, outgoing = (request, reply) if is_server else (reply, request)
 
-        def qos(name: str) -> Any:
+        def qos(name: str) -> DdsQos:
             return dds_qos(qos_profile, item + participant.type_user_data(name))
 
         self._writer = participant.service_writer(*outgoing, qos(outgoing[1]))
         self._reader = participant.service_reader(*incoming, qos(incoming[1]))
-        self.writer_handle = self._writer.get_instance_handle() & (2**64 - 1)
+        self.writer_handle = self._writer.instance_handle()
         self._endpoints = [
             Endpoint(node, self._writer, self._on_writer_status),
             Endpoint(node, self._reader, self._on_reader_status),
@@ -79,25 +80,25 @@ class ServicePeers:
             raise InvalidHandle("cannot use Destroyable because destruction was requested")
         if not self._context.ok():
             raise RCLError(f"'{self.service}': the context is invalid")
-        rawio.write(self._writer, buffer)
+        self._writer.write(buffer)
 
     def server_is_ready(self) -> bool:
         """Whether a request reader and a reply writer of one server match."""
-        readers = self._ids(self._matched_readers(), "serviceid")
-        writers = self._ids(self._matched_writers(), "serviceid")
+        readers = self._ids(self._writer, "serviceid")
+        writers = self._ids(self._reader, "serviceid")
         return bool(readers & writers)
 
     def client_of(self, publication_handle: int) -> str | None:
         """The clientid behind a request; None when it is gone, "" when it has none."""
-        data = self._reader.get_matched_publication_data(publication_handle)
-        if data is None or not self._is_ours(data):
+        peer = self._reader.peer(publication_handle)
+        if peer is None or not self._is_ours(peer):
             return None
-        return user_data_items(data.qos).get("clientid", "")
+        return user_data_items(peer.qos.user_data).get("clientid", "")
 
     def wait_for_reply_reader(self, clientid: str, timeout_s: float) -> bool:
         """Wait until the client's reply reader matches, or the reply would be lost."""
         return self._context.graph.wait_until(
-            lambda: clientid in self._ids(self._matched_readers(), "clientid"),
+            lambda: clientid in self._ids(self._writer, "clientid"),
             timeout_s=timeout_s,
             ok=self._context.ok,
         )
@@ -113,23 +114,17 @@ class ServicePeers:
         for endpoint in self._endpoints:
             endpoint.close()
 
-    def _matched_readers(self) -> list[Any]:
-        handles = rawio.peers(self._writer.get_matched_subscriptions)
-        found = [self._writer.get_matched_subscription_data(handle) for handle in handles]
-        return [data for data in found if data is not None and self._is_ours(data)]
+    def _peers_of(self, entity: Reader | Writer) -> list[Discovered]:
+        found = [entity.peer(handle) for handle in entity.peers()]
+        return [peer for peer in found if peer is not None and self._is_ours(peer)]
 
-    def _matched_writers(self) -> list[Any]:
-        handles = rawio.peers(self._reader.get_matched_publications)
-        found = [self._reader.get_matched_publication_data(handle) for handle in handles]
-        return [data for data in found if data is not None and self._is_ours(data)]
+    def _ids(self, entity: Reader | Writer, key: str) -> set[str]:
+        items = [user_data_items(peer.qos.user_data) for peer in self._peers_of(entity)]
+        return {item[key] for item in items if key in item}
 
-    def _ids(self, endpoints: list[Any], key: str) -> set[str]:
-        found = {user_data_items(data.qos).get(key) for data in endpoints}
-        return {value for value in found if value is not None}
-
-    def _is_ours(self, data: Any) -> bool:
+    def _is_ours(self, peer: Discovered) -> bool:
         """Whether the peer is CycloneDDS; another vendor is reported once."""
-        guid = data.key.bytes
+        guid = peer.guid
         if guid[:2] == VENDOR:
             return True
         if guid[:PREFIX] not in self._foreign:
@@ -137,7 +132,7 @@ class ServicePeers:
             self.report.push(guid)
         return False
 
-    def _is_reply_to_us(self, sample: rawio.Sample) -> bool:
+    def _is_reply_to_us(self, sample: Sample) -> bool:
         """Every client of a service receives the replies to all of them."""
         # Whoever sends less than an identity must not end the thread that looks at it.
         if len(sample.data) < BODY_START + IDENTITY.size:
@@ -153,14 +148,13 @@ class ServicePeers:
         )
 
     def _on_writer_status(self, status: int) -> None:
-        if status & DDSStatus.PublicationMatched:
-            self._matched_readers()
+        if status & Status.PUBLICATION_MATCHED:
+            self._peers_of(self._writer)
 
     def _on_reader_status(self, status: int) -> None:
-        if status & DDSStatus.SubscriptionMatched:
-            self._matched_writers()
-        if status & DDSStatus.DataAvailable:
-            while samples := rawio.take(self._reader):
-                for sample in samples:
-                    if self._is_server or self._is_reply_to_us(sample):
-                        self._on_sample(sample)
+        if status & Status.SUBSCRIPTION_MATCHED:
+            self._peers_of(self._reader)
+        if status & Status.DATA_AVAILABLE:
+            for sample in self._reader.take():
+                if self._is_server or self._is_reply_to_us(sample):
+                    self._on_sample(sample)

@@ -8,8 +8,6 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from cyclonedds.core import DDSStatus
-
 from fastvla_ros.embedded.rcl.callback_groups import CallbackGroup
 from fastvla_ros.embedded.rcl.dds_profile import queue_depth
 from fastvla_ros.embedded.rcl.entity import Entity, Work
@@ -18,8 +16,9 @@ from fastvla_ros.embedded.rcl.qos import QoSProfile
 from fastvla_ros.embedded.rcl.qos_events import READER_EVENTS
 from fastvla_ros.embedded.rcl.topic_entity import TopicEntity
 from fastvla_ros.embedded.rcl.unreadable import read_or_tell
-from fastvla_ros.embedded.wire import rawio
+from fastvla_ros.embedded.wire.entities import Sample
 from fastvla_ros.embedded.wire.messages import Message
+from fastvla_ros.embedded.wire.statuses import Status
 
 if TYPE_CHECKING:
     from fastvla_ros.embedded.rcl.node import Node
@@ -49,7 +48,7 @@ class Subscription(TopicEntity[M], Entity):
         Entity.__init__(self, node, callback_group)
         self.callback = callback
         self.raw = raw
-        self._queue: deque[tuple[rawio.Sample, int]] = deque(maxlen=queue_depth(qos_profile))
+        self._queue: deque[tuple[Sample, int]] = deque(maxlen=queue_depth(qos_profile))
         self._open(
             node,
             node.context.participant.topic_reader,
@@ -73,7 +72,7 @@ class Subscription(TopicEntity[M], Entity):
 
     def get_publisher_count(self) -> int:
         """How many publishers match."""
-        return len(rawio.peers(self._entity.get_matched_publications))
+        return len(self._entity.peers())
 
     def ready(self) -> bool:
         return bool(self._queue)
@@ -90,7 +89,7 @@ class Subscription(TopicEntity[M], Entity):
         self._leave()
         self._queue.clear()
 
-    def _deliver(self, sample: rawio.Sample, received_ns: int) -> Any:
+    def _deliver(self, sample: Sample, received_ns: int) -> Any:
         message: Any = bytes(sample.data) if self.raw else self._read(sample.data)
         if message is None:
             return None
@@ -103,10 +102,10 @@ class Subscription(TopicEntity[M], Entity):
         return read_or_tell(data, self.msg_type, owner=self._owner, where=self.topic_name)
 
     def _on_status(self, status: int) -> None:
-        if status & DDSStatus.DataAvailable:
-            while samples := rawio.take(self._entity):
-                received_ns = time.time_ns()
-                self._queue.extend((sample, received_ns) for sample in samples)
+        if status & Status.DATA_AVAILABLE:
+            samples = self._entity.take()
+            received_ns = time.time_ns()
+            self._queue.extend((sample, received_ns) for sample in samples)
             self.wake()
         super()._on_status(status)
 

@@ -116,7 +116,7 @@ class Future(Generic[T]):
 
 
 class Wakeup:
-    """A done callback that only notifies, so it runs at once and not as a task."""
+    """A done callback that never blocks, so it runs at once and not as a task."""
 
     def __init__(self, notify: Callable[[], Any]) -> None:
         self._notify = notify
@@ -162,6 +162,19 @@ class Task(Future[T]):
                 self._exception_fetched = True
                 raise
 
+    def abandon(self) -> None:
+        """End a task that will not go on: its coroutines are closed, the outermost first.
+
+        Left to the garbage collector they are closed in any order, and an outer one may find the
+        inner one busy closing.
+        """
+        try:
+            if self._coroutine is not None:
+                self._coroutine.close()
+        except Exception as error:
+            self.set_exception(error)
+        self.cancel()
+
     def _step(self) -> None:
         assert self._coroutine is not None
         try:
@@ -173,6 +186,7 @@ class Task(Future[T]):
         if executor is None:
             return
         if isinstance(awaited, Future):
+            executor._suspend(self)
             awaited.add_done_callback(Wakeup(lambda: executor._resume(self)))
         else:
             executor._resume(self)

@@ -56,6 +56,11 @@ class Timer(Entity):
         self._period_ns = int(value)
         self.wake()
 
+    def wake(self) -> None:
+        """Make the node's executor work out anew how long it may sleep."""
+        if self._node is not None:
+            self._node.wake_executor()
+
     def is_ready(self) -> bool:
         """Whether the callback is due."""
         return not self._canceled and self.clock.now().nanoseconds >= self._next_ns

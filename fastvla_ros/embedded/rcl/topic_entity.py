@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from cyclonedds.pub import DataWriter
-from cyclonedds.sub import DataReader
-
 from fastvla_ros.embedded.rcl.callback_groups import CallbackGroup
 from fastvla_ros.embedded.rcl.dds_profile import dds_qos
 from fastvla_ros.embedded.rcl.endpoint import Endpoint
@@ -15,6 +12,7 @@ from fastvla_ros.embedded.rcl.event_handler import EventHandler, QoSIncompatible
 from fastvla_ros.embedded.rcl.qos import QoSProfile
 from fastvla_ros.embedded.rcl.qos_events import EventKind
 from fastvla_ros.embedded.wire import names
+from fastvla_ros.embedded.wire.entities import Reader, Writer
 from fastvla_ros.embedded.wire.messages import Message
 
 if TYPE_CHECKING:
@@ -22,7 +20,7 @@ if TYPE_CHECKING:
 
 M = TypeVar("M", bound=Message)
 # Opens the DDS entity: its topic, its type and its QoS.
-Opener = Callable[[str, str, Any], "DataReader | DataWriter"]
+Opener = Callable[[str, str, Any], "Reader | Writer"]
 
 
 class TopicEntity(Generic[M]):

@@ -91,7 +91,11 @@ def _base_folder() -> Path:
 
 def _python_files(package: str) -> list[Path]:
     """The modules right inside a package: an upgrade writes them anew."""
-    spec = importlib.util.find_spec(package)
-    if spec is None or spec.origin is None:
+    # Not `find_spec(package)`: that would import what the package is in.
+    top, *rest = package.split(".")
+    spec = importlib.util.find_spec(top)
+    folders = [] if spec is None else spec.submodule_search_locations or []
+    files = sorted(path for f in folders for path in Path(f, *rest).glob("*.py"))
+    if not files:
         raise ModuleNotFoundError(f"No module named '{package}'", name=package)
-    return sorted(Path(spec.origin).parent.glob("*.py"))
+    return files

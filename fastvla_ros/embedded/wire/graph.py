@@ -5,35 +5,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
-from cyclonedds.builtin import (
-    BuiltinDataReader,
-    BuiltinTopicDcpsParticipant,
-    BuiltinTopicDcpsPublication,
-    BuiltinTopicDcpsSubscription,
-)
-from cyclonedds.core import DDSStatus, InstanceState
-from cyclonedds.qos import Policy, Qos
-
-from fastvla_ros.embedded.wire import rawio
-from fastvla_ros.embedded.wire.dds_qos import RELIABLE, endpoint_qos, user_data_items
+from fastvla_ros.embedded.wire import discovered
+from fastvla_ros.embedded.wire.dds_qos import DdsQos, user_data_items
 from fastvla_ros.embedded.wire.deadlines import deadline, remaining
+from fastvla_ros.embedded.wire.discovered import BuiltinReader, Discovered
 from fastvla_ros.embedded.wire.discovery_info import TOPIC, TYPE, GraphNode, read_info, write_info
 from fastvla_ros.embedded.wire.participant import Participant
-
-BATCH = 64
-
-
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """A reader or a writer anywhere on the graph; `topic` and `type_name` are DDS names."""
-
-    guid: bytes
-    participant: bytes
-    topic: str
-    type_name: str
-    qos: Qos
+from fastvla_ros.embedded.wire.statuses import Status
 
 
 @dataclass(eq=False, slots=True)
@@ -62,11 +41,11 @@ class Graph:
         self._local: list[LocalNode] = []
         self._remote: dict[bytes, list[GraphNode]] = {}
         self._enclaves: dict[bytes, str] = {}
-        self._writers: dict[bytes, Endpoint] = {}
-        self._readers: dict[bytes, Endpoint] = {}
+        self._writers: dict[bytes, Discovered] = {}
+        self._readers: dict[bytes, Discovered] = {}
         self._open_info_topic()
-        self._watch_builtin(BuiltinTopicDcpsPublication, self._writers)
-        self._watch_builtin(BuiltinTopicDcpsSubscription, self._readers)
+        self._watch_endpoints(discovered.WRITERS, self._writers)
+        self._watch_endpoints(discovered.READERS, self._readers)
         self._watch_participants()
 
     def add_node(self, node: LocalNode) -> None:
@@ -87,7 +66,7 @@ class Graph:
             with self.changed:
                 nodes = self._ours()
                 self.changed.notify_all()
-            rawio.write(self._info_writer, write_info(self._participant.guid, nodes))
+            self._info_writer.write(write_info(self._participant.guid, nodes))
 
     def nodes(self) -> list[GraphNode]:
         """Every node on the graph, ours included."""
@@ -99,12 +78,12 @@ class Graph:
         with self.changed:
             return self._enclaves.get(participant, "")
 
-    def writers(self) -> list[Endpoint]:
+    def writers(self) -> list[Discovered]:
         """Every writer on the graph, ours included."""
         with self.changed:
             return list(self._writers.values())
 
-    def readers(self) -> list[Endpoint]:
+    def readers(self) -> list[Discovered]:
         """Every reader on the graph, ours included."""
         with self.changed:
             return list(self._readers.values())
@@ -143,72 +122,57 @@ class Graph:
 
     def _open_info_topic(self) -> None:
         user_data = self._participant.type_user_data(TYPE)
-        writer_qos = endpoint_qos(
-            RELIABLE, history=Policy.History.KeepLast(1), transient=True, user_data=user_data
-        )
-        reader_qos = endpoint_qos(
-            RELIABLE,
-            Policy.IgnoreLocal.Participant,
-            history=Policy.History.KeepAll,
-            transient=True,
-            user_data=user_data,
-        )
-        self._info_writer = self._participant.topic_writer(TOPIC, TYPE, writer_qos)
-        self._info_reader = self._participant.topic_reader(TOPIC, TYPE, reader_qos)
-        self._participant.waitset.attach(self._info_reader, DDSStatus.DataAvailable, self._on_info)
+        offered = DdsQos(reliable=True, depth=1, transient_local=True, user_data=user_data)
+        asked = DdsQos(reliable=True, transient_local=True, ignore_own=True, user_data=user_data)
+        self._info_writer = self._participant.topic_writer(TOPIC, TYPE, offered)
+        self._info_reader = self._participant.topic_reader(TOPIC, TYPE, asked)
+        self._watch(self._info_reader.ref, self._on_info)
+
+    def _watch(self, ref: int, handler: Callable[[int], None]) -> None:
+        self._participant.waitset.attach(ref, Status.DATA_AVAILABLE, handler)
 
     def _on_info(self, _status: int) -> None:
-        while samples := rawio.take(self._info_reader):
-            infos = [read_info(sample.data) for sample in samples]
-            twins: list[LocalNode] = []
-            with self.changed:
-                for participant, nodes in infos:
-                    before = {(n.namespace, n.name) for n in self._remote.get(participant, [])}
-                    self._remote[participant] = nodes
-                    new = {(n.namespace, n.name) for n in nodes} - before
-                    twins += [n for n in self._local if (n.namespace, n.name) in new]
-                self.changed.notify_all()
-            for node in twins:
-                node.on_twin()
+        infos = [read_info(sample.data) for sample in self._info_reader.take()]
+        twins: list[LocalNode] = []
+        with self.changed:
+            for participant, nodes in infos:
+                before = {(n.namespace, n.name) for n in self._remote.get(participant, [])}
+                self._remote[participant] = nodes
+                new = {(n.namespace, n.name) for n in nodes} - before
+                twins += [n for n in self._local if (n.namespace, n.name) in new]
+            self.changed.notify_all()
+        for node in twins:
+            node.on_twin()
 
-    def _watch_builtin(self, topic: Any, endpoints: dict[bytes, Endpoint]) -> None:
-        reader = BuiltinDataReader(self._participant.dds, topic)
+    def _watch_endpoints(self, topic: int, endpoints: dict[bytes, Discovered]) -> None:
+        reader = BuiltinReader(self._participant.ref, topic, discovered.read_endpoint)
 
         def update(_status: int) -> None:
-            while samples := reader.take(N=BATCH):
-                with self.changed:
-                    for sample in samples:
-                        if sample.sample_info.instance_state == InstanceState.Alive:
-                            endpoints[sample.key.bytes] = _endpoint(sample)
-                        else:
-                            endpoints.pop(sample.key.bytes, None)
-                    self.changed.notify_all()
+            taken = reader.take()
+            with self.changed:
+                for guid, endpoint in taken:
+                    if endpoint is not None:
+                        endpoints[guid] = endpoint
+                    else:
+                        endpoints.pop(guid, None)
+                self.changed.notify_all()
 
-        self._participant.waitset.attach(reader, DDSStatus.DataAvailable, update)
+        self._watch(reader.ref, update)
 
     def _watch_participants(self) -> None:
-        reader = BuiltinDataReader(self._participant.dds, BuiltinTopicDcpsParticipant)
+        reader = BuiltinReader(
+            self._participant.ref, discovered.PARTICIPANTS, discovered.read_participant
+        )
 
         def update(_status: int) -> None:
-            while samples := reader.take(N=BATCH):
-                with self.changed:
-                    for sample in samples:
-                        guid = sample.key.bytes
-                        if sample.sample_info.instance_state == InstanceState.Alive:
-                            self._enclaves[guid] = user_data_items(sample.qos).get("enclave", "")
-                        else:
-                            self._enclaves.pop(guid, None)
-                            self._remote.pop(guid, None)
-                    self.changed.notify_all()
+            taken = reader.take()
+            with self.changed:
+                for guid, user_data in taken:
+                    if user_data is not None:
+                        self._enclaves[guid] = user_data_items(user_data).get("enclave", "")
+                    else:
+                        self._enclaves.pop(guid, None)
+                        self._remote.pop(guid, None)
+                self.changed.notify_all()
 
-        self._participant.waitset.attach(reader, DDSStatus.DataAvailable, update)
-
-
-def _endpoint(sample: Any) -> Endpoint:
-    return Endpoint(
-        sample.key.bytes,
-        sample.participant_key.bytes,
-        sample.topic_name,
-        sample.type_name,
-        sample.qos,
-    )
+        self._watch(reader.ref, update)

@@ -7,17 +7,11 @@ import struct
 import threading
 from collections.abc import Callable
 
-from cyclonedds.core import DDSException
-from cyclonedds.domain import Domain, DomainParticipant
-from cyclonedds.pub import DataWriter, Publisher
-from cyclonedds.qos import Policy, Qos
-from cyclonedds.sub import DataReader, Subscriber
-from cyclonedds.topic import Topic
-
 from fastvla_core.errors import DependencyError, RosError
-from fastvla_ros.embedded.wire import rawio
 from fastvla_ros.embedded.wire.config import cyclonedds_config, warn_about_receive_buffer
-from fastvla_ros.embedded.wire.dds_qos import RELIABLE, endpoint_qos
+from fastvla_ros.embedded.wire.dds_qos import DdsQos, native_user_data
+from fastvla_ros.embedded.wire.entities import Entity, Reader, Writer
+from fastvla_ros.embedded.wire.libddsc import MEND, check, library, topic_factory
 from fastvla_ros.embedded.wire.memory import keep_freed_memory
 from fastvla_ros.embedded.wire.topic_types import TopicType, TopicTypes
 from fastvla_ros.embedded.wire.typestore import TypeStore
@@ -29,7 +23,7 @@ class Domains:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._open: dict[int, tuple[Domain, int]] = {}
+        self._open: dict[int, tuple[Entity, int]] = {}
 
     def acquire(self, domain_id: int) -> None:
         """Open the domain for one more participant."""
@@ -37,7 +31,9 @@ class Domains:
             if domain_id not in self._open:
                 warn_about_receive_buffer()
                 keep_freed_memory()
-                self._open[domain_id] = (Domain(domain_id, cyclonedds_config()), 0)
+                config = cyclonedds_config().encode()
+                ref = library().dds_create_domain(domain_id, config)
+                self._open[domain_id] = (Entity(ref, f"joining domain {domain_id}"), 0)
             domain, users = self._open[domain_id]
             self._open[domain_id] = (domain, users + 1)
 
@@ -49,7 +45,7 @@ class Domains:
                 self._open[domain_id] = (domain, users - 1)
             else:
                 del self._open[domain_id]
-                rawio.delete(domain)
+                domain.delete()
 
 
 class Participant:
@@ -73,45 +69,48 @@ class Participant:
         self.domain_id = domain_id
         self._domains = domains
         self._types = TopicTypes(store)
-        self._topics: dict[tuple[str, TopicType], Topic] = {}
+        self._topics: dict[tuple[str, TopicType], int] = {}
         self._lock = threading.Lock()
         self._identities = itertools.count(1)
         domains.acquire(domain_id)
-        try:
-            self.dds = DomainParticipant(
-                domain_id, qos=Qos(Policy.Userdata(f"enclave={enclave};".encode()))
-            )
-        except DDSException as error:
+        with native_user_data(f"enclave={enclave};".encode()) as qos:
+            self.ref = library().dds_create_participant(domain_id, qos, None)
+        if self.ref < 0:
             domains.release(domain_id)
             raise RosError(
-                f"cannot join DDS domain {domain_id}: {error}",
+                f"cannot join DDS domain {domain_id}: code {self.ref}",
                 mend="end other ROS processes (61 fit on one machine) or set ROS_DOMAIN_ID",
-            ) from error
-        self._publisher = Publisher(self.dds)
-        self._subscriber = Subscriber(self.dds)
-        self.guid = self.dds.guid.bytes
+            )
+        self._publisher = check(
+            library().dds_create_publisher(self.ref, None, None), "dds_create_publisher"
+        )
+        self._subscriber = check(
+            library().dds_create_subscriber(self.ref, None, None), "dds_create_subscriber"
+        )
+        self._entity = Entity(self.ref, "the participant")
+        self.guid = self._entity.guid
         self_test(self)
-        self.waitset = WaitSetThread(self.dds, on_error=on_error)
+        self.waitset = WaitSetThread(self.ref, on_error=on_error)
 
     def type_user_data(self, name: str) -> bytes:
         """The USER_DATA item that names the type's hash."""
         return f"typehash={self.store.type_hash(name)};".encode()
 
-    def topic_writer(self, topic: str, name: str, qos: Qos) -> DataWriter:
+    def topic_writer(self, topic: str, name: str, qos: DdsQos) -> Writer:
         """A writer of a plain message type; `topic` is the DDS name."""
-        return DataWriter(self._publisher, self._topic(topic, self._types.plain(name)), qos)
+        return Writer(self._publisher, self._topic(topic, self._types.plain(name)), qos)
 
-    def topic_reader(self, topic: str, name: str, qos: Qos) -> DataReader:
+    def topic_reader(self, topic: str, name: str, qos: DdsQos) -> Reader:
         """A reader of a plain message type; `topic` is the DDS name."""
-        return DataReader(self._subscriber, self._topic(topic, self._types.plain(name)), qos)
+        return Reader(self._subscriber, self._topic(topic, self._types.plain(name)), qos)
 
-    def service_writer(self, topic: str, name: str, qos: Qos) -> DataWriter:
+    def service_writer(self, topic: str, name: str, qos: DdsQos) -> Writer:
         """A writer of requests or replies."""
-        return DataWriter(self._publisher, self._topic(topic, self._types.service(name)), qos)
+        return Writer(self._publisher, self._topic(topic, self._types.service(name)), qos)
 
-    def service_reader(self, topic: str, name: str, qos: Qos) -> DataReader:
+    def service_reader(self, topic: str, name: str, qos: DdsQos) -> Reader:
         """A reader of requests or replies."""
-        return DataReader(self._subscriber, self._topic(topic, self._types.service(name)), qos)
+        return Reader(self._subscriber, self._topic(topic, self._types.service(name)), qos)
 
     def new_identity(self) -> str:
         """A fresh clientid or serviceid: our GUID prefix and a counter, in rmw's notation."""
@@ -122,38 +121,36 @@ class Participant:
     def close(self) -> None:
         """Leave the domain; every entity of the participant goes with it."""
         self.waitset.stop()
-        self._topics.clear()
-        rawio.delete(self.dds)
+        self._entity.delete()
         self._domains.release(self.domain_id)
 
-    def _topic(self, name: str, kind: TopicType) -> Topic:
+    def _topic(self, name: str, kind: TopicType) -> int:
         with self._lock:
             key = (name, kind)
             if key not in self._topics:
-                self._topics[key] = Topic(self.dds, name, kind)  # pyright: ignore[reportArgumentType]
+                ref = topic_factory()(self.ref, name, kind, None, None)
+                self._topics[key] = check(ref, f"topic '{name}'")
             return self._topics[key]
 
 
 def self_test(participant: Participant) -> None:
-    """Write and take one sample through `rawio`; the name is outside ROS's name space.
+    """Write and take one sample; the topic's name is outside ROS's name space.
 
     Raises:
         DependencyError: the bytes do not come back.
     """
     name, kind = "fastvla_self_test", "std_msgs/msg/UInt64"
     # Real nodes warn about endpoints without a type hash.
-    user_data = participant.type_user_data(kind)
-    history = Policy.History.KeepLast(1)
-    qos = endpoint_qos(RELIABLE, history=history, transient=False, user_data=user_data)
+    qos = DdsQos(reliable=True, depth=1, user_data=participant.type_user_data(kind))
     reader = participant.topic_reader(name, kind, qos)
     writer = participant.topic_writer(name, kind, qos)
     sent = bytearray(b"\x00\x01\x00\x00" + participant.guid[:8])
-    rawio.write(writer, sent)
-    received = [bytes(sample.data) for sample in rawio.take(reader)]
-    rawio.delete(writer)
-    rawio.delete(reader)
+    writer.write(sent)
+    received = [bytes(sample.data) for sample in reader.take()]
+    writer.delete()
+    reader.delete()
     if received != [bytes(sent)]:
         raise DependencyError(
             "the installed cyclonedds package passes samples in another layout",
-            mend="pip install cyclonedds==11.0.1",
+            mend=MEND,
         )

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from base64 import b64decode
 from dataclasses import dataclass
-from functools import partial
+from typing import Any
 
-from fastvla_ros.embedded.wire.idl_structs import describe
 from fastvla_ros.embedded.wire.typestore import TypeStore
 
 
@@ -53,11 +52,15 @@ class TopicTypes:
         key = (name, with_header)
         if key not in self._known:
             file = name.replace("/", "-") + ("-with-header" if with_header else "")
-            found = self._store.cache.get(
-                file, partial(describe, self._store, name, with_header=with_header)
-            )
+            found = self._store.cache.get(file, lambda: self._describe(name, with_header))
             info, mapping = (b64decode(text) for text in found["xtypes"])
             self._known[key] = TopicType(
                 found["name"], found["properties"], found["versions"], (info, mapping)
             )
         return self._known[key]
+
+    def _describe(self, name: str, with_header: bool) -> dict[str, Any]:
+        # The binding is imported only for a type that no start has described yet.
+        from fastvla_ros.embedded.wire.idl_structs import describe
+
+        return describe(self._store, name, with_header=with_header)

@@ -40,9 +40,7 @@ class TypeStore:
                 if path.suffix[1:] == path.parent.name:
                     package = path.parent.parent.name
                     self._texts[f"{package}/{path.parent.name}/{path.stem}"] = path
-        self.cache = FileCache.made_from(
-            "rosbags.typesys", "cyclonedds.idl", files=self._texts.values()
-        )
+        self.cache = FileCache.made_from(*MAKERS, files=self._texts.values())
         self._definitions: dict[str, Any] = self.cache.get("definitions", self._read)
         self._messages: dict[str, MessageType] = {}
 

@@ -148,3 +148,31 @@ def test_a_node_of_the_same_name_in_another_process_is_reported(ros_with, capfd)
     assert reports() == 2
     assert "__node:=OTHER_NAME" in "".join(said)
     assert "single" not in "".join(said)
+
+
+def test_an_executor_that_shuts_down_ends_its_suspended_callbacks(ros):
+    node = ros.node("waiting")
+    events: list[str] = []
+
+    async def inner():
+        events.append("suspended")
+        try:
+            await Future()
+        finally:
+            events.append("inner")
+
+    async def outer():
+        try:
+            await inner()
+        finally:
+            events.append("outer")
+
+    timer = node.create_timer(0.01, outer)
+    assert ros.until(lambda: events)
+    assert not timer.callback_group.can_execute(timer)
+    not_begun = ros.executor.create_task(outer)
+    ros.executor.shutdown()
+    assert events == ["suspended", "inner", "outer"]
+    assert not_begun.cancelled()
+    # Another executor may go on with the node.
+    assert timer.callback_group.can_execute(timer)

@@ -62,7 +62,7 @@ def test_a_large_receive_buffer_is_not_reported(rmem_max, capsys):
 
 
 def test_another_sample_layout_is_found_at_the_start(ros, monkeypatch):
-    monkeypatch.setattr(participant.rawio, "take", lambda reader: [])
+    monkeypatch.setattr(participant.Reader, "take", lambda reader: [])
     with pytest.raises(DependencyError, match="another layout"):
         self_test(ros.context.participant)
 

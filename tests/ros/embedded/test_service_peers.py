@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from cyclonedds.core import DDSException
 from std_srvs.srv import Trigger
 
 from fastvla_ros.embedded.rcl import service_peers
 from fastvla_ros.embedded.rcl.service_peers import ServicePeers
-from fastvla_ros.embedded.wire import rawio
 from tests.ros.embedded.foreign_peer import PREFIX, ForeignEndpoint, ForeignPeer
 
 REQUEST = ("rq/goRequest", "std_srvs::srv::dds_::Trigger_Request_")
@@ -94,23 +92,3 @@ def test_a_server_waits_for_the_reply_reader_before_it_answers(ros, monkeypatch)
         ros.result(client.call_async(Trigger.Request()))
     # Once per client: the second reply knows that the reader is there.
     assert waited == [0.1]
-
-
-def test_a_peer_that_comes_in_while_peers_are_listed_is_listed_the_next_time():
-    answers = iter([IndexError("invalid index"), [7, 8]])
-
-    def handles() -> list[int]:
-        answer = next(answers)
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
-
-    assert rawio.peers(handles) == [7, 8]
-
-
-@pytest.mark.parametrize("code", rawio.ALREADY_DELETED)
-def test_an_endpoint_that_was_just_deleted_has_no_peers(code):
-    def handles() -> list[int]:
-        raise DDSException(code)
-
-    assert rawio.peers(handles) == []

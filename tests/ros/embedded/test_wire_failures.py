@@ -9,7 +9,7 @@ from fastvla_core.errors import RosError
 from fastvla_msgs.srv import LoadCheckpoint
 from fastvla_ros.embedded.rcl import unreadable
 from fastvla_ros.embedded.rcl.service_peers import IDENTITY
-from fastvla_ros.embedded.wire import rawio
+from fastvla_ros.embedded.wire.entities import Sample
 
 HEADER = b"\0\1\0\0"
 NO_TEXT = b"\3\0\0\0\xff\xfe\0\0"
@@ -35,7 +35,7 @@ def every_time(monkeypatch):
 def test_bytes_that_are_not_the_type_are_dropped_and_told(ros, capfd, data):
     node, heard = ros.node("node"), []
     subscription = node.create_subscription(String, "mode", heard.append, 10)
-    subscription._queue.append((rawio.Sample(memoryview(data), 0, 0), 0))
+    subscription._queue.append((Sample(memoryview(data), 0, 0), 0))
     subscription.wake()
     node.create_publisher(String, "mode", 10).publish(String(data="good"))
     assert ros.until(lambda: heard)
@@ -71,9 +71,9 @@ def test_a_request_and_a_reply_that_cannot_be_read_end_nobody(ros, capfd):
     assert client.wait_for_service(timeout_sec=5.0)
     answer = client.call_async(LoadCheckpoint.Request(checkpoint_id="nano"))
     identity = IDENTITY.pack(client._peers.writer_handle, 1)
-    rawio.write(client._peers._writer, bytearray(HEADER + identity + NO_TEXT))
+    client._peers._writer.write(bytearray(HEADER + identity + NO_TEXT))
     body = b"\1\0\0\0" + NO_TEXT + EMPTY_TEXT
-    rawio.write(service._peers._writer, bytearray(HEADER + identity + body))
+    service._peers._writer.write(bytearray(HEADER + identity + body))
     assert ros.result(answer) is not None
     ros.spin(0.2)
     assert [request.checkpoint_id for request in served] == ["nano"]
@@ -85,7 +85,7 @@ def test_a_request_and_a_reply_that_cannot_be_read_end_nobody(ros, capfd):
 def test_a_reply_without_an_identity_is_nobody_s(ros):
     client = ros.node("node").create_client(LoadCheckpoint, "go")
     for size in range(IDENTITY.size):
-        sample = rawio.Sample(memoryview(HEADER + bytes(size)), 0, 0)
+        sample = Sample(memoryview(HEADER + bytes(size)), 0, 0)
         assert not client._peers._is_reply_to_us(sample)
 
 

@@ -6,8 +6,10 @@ import threading
 import time
 
 import pytest
+import rclpy
 from rclpy._rclpy_pybind11 import InvalidHandle
 from rclpy.event_handler import SubscriptionEventCallbacks
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import (
     DurabilityPolicy,
     QoSPolicyKind,
@@ -72,6 +74,32 @@ def test_a_late_subscription_gets_what_a_transient_local_publisher_keeps(ros):
     late.create_subscription(String, "mode", lambda m: got.append(m.data), LATCHED)
     assert ros.until(lambda: len(got) == 2)
     assert got == ["b", "c"]
+
+
+def test_every_one_of_many_subscriptions_is_counted(ros):
+    node = ros.node("node")
+    publisher = node.create_publisher(UInt32, "count", 1)
+    for _ in range(20):
+        node.create_subscription(UInt32, "count", lambda m: None, 1)
+    assert ros.until(matched(publisher, 20))
+
+
+def test_an_image_outlives_its_node_and_its_context():
+    context = rclpy.Context()
+    rclpy.init(args=[], context=context)
+    node = rclpy.create_node("node", context=context)
+    executor, got = SingleThreadedExecutor(context=context), []
+    executor.add_node(node)
+    node.create_subscription(Image, "front", got.append, 1)
+    publisher = node.create_publisher(Image, "front", 1)
+    end = time.monotonic() + 10.0
+    while not got and time.monotonic() < end:
+        publisher.publish(Image(data=bytes(range(250)) * 1000))
+        executor.spin_once(timeout_sec=0.1)
+    executor.shutdown()
+    node.destroy_node()
+    context.shutdown()
+    assert bytes(got[0].data) == bytes(range(250)) * 1000
 
 
 def test_a_late_volatile_subscription_gets_nothing(ros):
