@@ -91,9 +91,7 @@ def to_cdr(message: Any, *, type_name: str) -> bytes:
     return bytes(typestore().serialize_cdr(message, type_name))
 
 
-def from_cdr(
-    data: bytes | memoryview, *, type_name: str, store: Typestore | None = None
-) -> Any:
+def from_cdr(data: bytes | memoryview, *, type_name: str, store: Typestore | None = None) -> Any:
     """Deserialise one message; large fields are read-only views of `data`.
 
     Args:

@@ -79,7 +79,9 @@ class Sqlite3File:
             query += " WHERE " + " AND ".join(limits)
         with closing(self._connect()) as connection:
             try:
-                for row, key, stamp_ns, data in connection.execute(query + " ORDER BY timestamp, id"):
+                for row, key, stamp_ns, data in connection.execute(
+                    query + " ORDER BY timestamp, id"
+                ):
                     plain = self._plain(data) if isinstance(stamp_ns, int) else None
                     if key in names and plain is not None:
                         yield RawMessage(*names[key], stamp_ns, plain)

@@ -61,7 +61,7 @@ class TypeLibrary:
 
     def _find(self, type_name: str) -> Typestore | None:
         recorded = self._definitions.get(type_name)
-        own = _parsed(recorded, type_name) if recorded else {}
+        own = _parsed(recorded, type_name) if recorded and recorded.text.strip() else {}
         base = self._added
         if type_name in own and any(_differs(base, n, own[n]) for n in own):
             store = get_typestore(Stores.EMPTY)
@@ -84,7 +84,10 @@ def _parsed(definition: TypeDefinition, type_name: str) -> dict[str, Any]:
     try:
         if definition.format == "ros2idl":
             return dict(get_types_from_idl(definition.text))
-        return dict(get_types_from_msg(definition.text, type_name))
+        # The parser knows names of messages only; parts of services and actions are none.
+        package, *_, short = type_name.split("/")
+        found = dict(get_types_from_msg(definition.text, f"{package}/msg/{short}"))
+        return {type_name: found.pop(f"{package}/msg/{short}"), **found}
     except Exception:  # a damaged definition; the standard one may still serve
         return {}
 

@@ -19,9 +19,10 @@ from fastvla_core.remote.dependency import require_grpc
 HELP = (
     "Measure on this machine, one after the other: image to command without the model, the "
     "control rate, and the embedded runtime beside rclpy (ros), inference in fp32, NF4, int8 and "
-    "compiled (policy), inference behind gRPC (remote), training (train)."
+    "compiled (policy), inference behind gRPC (remote), training (train), recordings to a cache "
+    "and a cache to batches (data)."
 )
-PARTS = ("ros", "policy", "remote", "train")
+PARTS = ("ros", "policy", "remote", "train", "data")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -77,6 +78,13 @@ def run(args: argparse.Namespace) -> int:
         torch.set_num_threads(args.threads)
         report["train"] = samples_per_second(args.policy)
         _print_numbers("training, samples/s at batch 64", report["train"])
+    if "data" in parts:
+        from training.bench.data import measure_data
+
+        report["data"] = measure_data(seconds=args.seconds / 6)
+        for name, value in report["data"].items():
+            if isinstance(value, dict):
+                _print_numbers(name, value)
     if args.json is not None:
         args.json.parent.mkdir(parents=True, exist_ok=True)
         args.json.write_text(json.dumps(report, indent=1))
