@@ -121,8 +121,11 @@ class ShardWriter:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._file.close()
-        self._temporary.unlink(missing_ok=True)
+        # On a full disk even closing fails, because it writes what is left.
+        try:
+            self._file.close()
+        finally:
+            self._temporary.unlink(missing_ok=True)
 
     def add(self, images: Mapping[str, NDArray[np.uint8]]) -> None:
         """Take the pictures of the next step, uint8 [H, W, 3] RGB by camera."""
@@ -264,7 +267,7 @@ class Shard:
         digest, step = hashlib.sha256(), 1 << 22
         end = len(self._content) - 32 - len(MAGIC)
         for at in range(0, end, step):
-            digest.update(self._content[at : min(at + step, end)])
+            digest.update(self._content[at : min(at + step, end)].data)
         if digest.hexdigest() != self.sha256:
             raise _broken(self.path, "its checksum is wrong")
 

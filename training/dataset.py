@@ -10,7 +10,7 @@ import dataclasses
 import functools
 import os
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from queue import Empty, Full, Queue
 from typing import TypeAlias
@@ -97,7 +97,7 @@ class StepDataset:
         return self._cache.manifest.digest
 
     @functools.cached_property
-    def _images(self) -> dict[str, ImageRows]:
+    def _images(self) -> Mapping[str, ImageRows]:
         # Statistics need none: gigabytes are read when the first batch asks for them.
         return _resident({name: self._cache.images[name] for name in self.cameras})
 
@@ -134,7 +134,7 @@ class StepDataset:
         return state, torch.from_numpy(np.asarray(self._cache.label)[rows])
 
 
-def _resident(images: dict[str, ImageRows]) -> dict[str, ImageRows]:
+def _resident(images: Mapping[str, ImageRows]) -> Mapping[str, ImageRows]:
     """Raw images in memory where half of what is free holds them, else as they are on disk.
 
     Batches are drawn at random: from a file that is not cached they come at the disk's pace, which
@@ -146,7 +146,7 @@ def _resident(images: dict[str, ImageRows]) -> dict[str, ImageRows]:
     free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if 2 * needed > free:
         return images
-    return images | {name: pixels[:] for name, pixels in stored.items()}
+    return {**images, **{name: pixels[:] for name, pixels in stored.items()}}
 
 
 def training_batch(

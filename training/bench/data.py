@@ -140,7 +140,8 @@ def write_recording(folder: Path, *, contract: RobotContract, seconds: float) ->
     random = np.random.default_rng(0)
     names = contract.state_names
     pictures = [_jpeg(random) for _ in range(12)]
-    with EpisodeWriter(folder, contract=contract, instruction="pick up the red cube") as writer:
+    writer = EpisodeWriter(folder, contract=contract, instruction="pick up the red cube")
+    with writer:
         events = [(k / CAMERA_HZ, "camera", k) for k in range(round(seconds * CAMERA_HZ))]
         events += [(k / JOINT_HZ, "joints", k) for k in range(round(seconds * JOINT_HZ))]
         for at_s, kind, k in sorted(events):

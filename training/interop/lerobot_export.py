@@ -298,11 +298,10 @@ class _Video:
         """Append uint8 [H, W, 3] RGB."""
         import av
 
-        if self._stream is None:
-            self._open(image)
+        stream = self._stream or self._open(image)
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
         frame.pts, frame.time_base = self.frames, Fraction(1, self._fps)
-        for packet in self._stream.encode(frame):
+        for packet in stream.encode(frame):
             self._container.mux(packet)
         self.frames += 1
 
@@ -313,7 +312,7 @@ class _Video:
                 self._container.mux(packet)
         self._container.close()
 
-    def _open(self, image: NDArray[np.uint8]) -> None:
+    def _open(self, image: NDArray[np.uint8]) -> Any:
         height, width = image.shape[:2]
         # A key frame every other picture: training draws frames at random.
         options = {"crf": "18", "g": "2", "bf": "0"}
@@ -322,6 +321,7 @@ class _Video:
         stream.pix_fmt = pixel_format(height, width)
         stream.time_base = Fraction(1, self._fps)
         self._stream = stream
+        return stream
 
 
 def pixel_format(height: int, width: int) -> str:

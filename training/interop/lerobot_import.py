@@ -217,6 +217,7 @@ def read_video(
         DatasetError: the video is missing, damaged, or ends before.
     """
     import av
+    from av.error import FFmpegError
 
     wanted = iter(frames.tolist())
     due = next(wanted, None)
@@ -233,7 +234,7 @@ def read_video(
                     continue
                 yield picture.to_ndarray(format="rgb24")
                 due = next(wanted, None)
-    except (OSError, av.FFmpegError, IndexError) as error:
+    except (OSError, FFmpegError, IndexError) as error:
         raise DatasetError(f"{file}: cannot be read ({error})", mend="copy it again") from error
     if due is not None:
         raise DatasetError(
