@@ -14,7 +14,7 @@ CORE = [
     "tokenizers>=0.21",
     "huggingface_hub>=0.30",
     "pyyaml>=6",
-    "opencv-python-headless>=4.9,<5",
+    "opencv-python-headless>=4.11,<5",
     "typing_extensions>=4.1",
 ]
 SIM = ["mujoco>=3.2"]

@@ -122,10 +122,10 @@ def _histograms(cache: Cache) -> str:
     """How targets differ from the state, per column: what a policy has to predict."""
     figure = _figure(height=2.2 * ((len(cache.manifest.contract.action_names) + 3) // 4))
     names = cache.manifest.contract.action_names
-    moved = np.asarray(cache.label) - np.asarray(cache.state)
+    moved = (np.asarray(cache.label) - np.asarray(cache.state)).astype(np.float64)
     for column, name in enumerate(names):
         axes: Any = figure.add_subplot((len(names) + 3) // 4, 4, column + 1)
-        axes.hist(moved[:, column], bins=60)
+        axes.hist(moved[:, column], bins=_bins(moved[:, column], width=1e-4))
         axes.set_title(name, fontsize=9)
         axes.set_yscale("log")
         axes.tick_params(labelsize=7)
@@ -136,13 +136,14 @@ def _lengths(cache: Cache) -> str:
     figure = _figure(height=2.5)
     axes: Any = figure.add_subplot(1, 2, 1)
     lengths = np.asarray([e.frames for e in cache.manifest.episode_files])
-    axes.hist(lengths / cache.manifest.rate_hz, bins=40)
+    lengths_s = lengths / cache.manifest.rate_hz
+    axes.hist(lengths_s, bins=_bins(lengths_s, width=0.1))
     axes.set_xlabel("episode [s]")
     axes = figure.add_subplot(1, 2, 2)
     inside: NDArray[np.bool_] = np.diff(np.asarray(cache.episode_start)) == 0
     steps_ms = np.diff(np.asarray(cache.stamp_ns))[inside] / 1e6
     if len(steps_ms):
-        axes.hist(steps_ms, bins=40)
+        axes.hist(steps_ms, bins=_bins(steps_ms, width=0.1))
     axes.set_yscale("log")
     axes.set_xlabel("time between two steps [ms]")
     return "<h2>Episodes and rates</h2>" + _picture(figure)
@@ -167,6 +168,13 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
         return f"<tr>{''.join(f'<{tag}>{html.escape(str(c))}</{tag}>' for c in cells)}</tr>"
 
     return f"<table>{line(head, 'th')}{''.join(line(row, 'td') for row in rows)}</table>"
+
+
+def _bins(values: NDArray[Any], *, width: float) -> NDArray[np.float64]:
+    """Edges over all values; at least `width` around values that are all the same."""
+    low, high = float(values.min()), float(values.max())
+    middle, half = (low + high) / 2, max((high - low) / 2, width / 2)
+    return np.linspace(middle - half, middle + half, 61)
 
 
 def _figure(*, height: float) -> Any:
