@@ -122,6 +122,7 @@ class _CacheFolder:
         data = {
             "format": FORMAT,
             "settings": self._settings,
+            "settings_sha256": self._digest,
             "frames": frames,
             "instructions": list(dict.fromkeys(e.instruction for e in episodes)),
             "statistics": training_statistics(
