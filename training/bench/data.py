@@ -48,7 +48,12 @@ def _measure(folder: Path, *, seconds: float, batches: int) -> dict[str, Any]:
     contract = bench_contract()
     bag = write_recording(folder / "bag", contract=contract, seconds=seconds)
     size_mb = sum(f.stat().st_size for f in bag.iterdir()) / 1e6
-    report: dict[str, Any] = {"bag_mb": size_mb, "bag_s": seconds}
+    report: dict[str, Any] = {
+        "bag_mb": size_mb,
+        "bag_s": seconds,
+        # What nothing that unpacks every picture can be faster than.
+        "unpacked_jpegs_per_cpu_s": _unpacking_rate(),
+    }
     for rate_hz in (10.0, 30.0):
         for kind in ("jpeg", "raw"):
             cache = folder / f"{kind}_{rate_hz:g}"
@@ -73,6 +78,14 @@ def _measure(folder: Path, *, seconds: float, batches: int) -> dict[str, Any]:
     for kind in ("jpeg", "raw"):
         report[f"load_{kind}"] = _load(folder / f"{kind}_30", batches=batches)
     return report
+
+
+def _unpacking_rate(*, times: int = 200) -> float:
+    picture = _jpeg(np.random.default_rng(0))
+    _, cpu_s, _ = _timed(
+        lambda: [cv2.imdecode(picture, cv2.IMREAD_UNCHANGED) for _ in range(times)]
+    )
+    return times / cpu_s
 
 
 def _load(path: Path, *, batches: int) -> dict[str, float]:

@@ -82,9 +82,12 @@ def run(args: argparse.Namespace) -> int:
         from training.bench.data import measure_data
 
         report["data"] = measure_data(seconds=args.seconds / 6)
-        for name, value in report["data"].items():
-            if isinstance(value, dict):
-                _print_numbers(name, value)
+        parts_of = {k: v for k, v in report["data"].items() if isinstance(v, dict)}
+        _print_numbers(
+            "the recording", {k: v for k, v in report["data"].items() if k not in parts_of}
+        )
+        for name, numbers in parts_of.items():
+            _print_numbers(name, numbers)
     if args.json is not None:
         args.json.parent.mkdir(parents=True, exist_ok=True)
         args.json.write_text(json.dumps(report, indent=1))

@@ -95,7 +95,7 @@ damage = st.lists(
 @pytest.mark.parametrize("name", NAMES)
 @given(flips=damage, cut=st.floats(0, 1))
 @settings(
-    max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True
+    max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True
 )
 def test_flipped_bits_and_cuts_never_raise(seeds, tmp_path, name, flips, cut):
     content = bytearray(seeds[name])
@@ -114,7 +114,7 @@ def test_flipped_bits_and_cuts_never_raise(seeds, tmp_path, name, flips, cut):
 
 @given(content=st.binary(max_size=300))
 @settings(
-    max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True
+    max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True
 )
 def test_any_metadata_is_survived(seeds, tmp_path, content):
     folder = tmp_path / "bag"
