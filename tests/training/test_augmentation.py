@@ -23,7 +23,8 @@ def pictures() -> dict[str, np.ndarray]:
 
 
 def changed(how: Augmentation, seed: int = 0) -> dict[str, np.ndarray]:
-    return augment(pictures(), how, np.random.default_rng(seed))
+    random = np.random.default_rng(seed)
+    return augment(pictures(), how, random, rows=np.arange(8), batch_size=8)
 
 
 def test_equal_seeds_change_equally_and_every_sample_differs():
@@ -49,6 +50,20 @@ def test_a_crop_keeps_the_picture_and_moves_it_by_no_more_than_it_says():
     # The red channel is the row times four: a shift of rows shows there.
     moved = abs(front[..., 0].astype(int) - pictures()["front"][..., 0])
     assert moved.max() <= 4 * 48 * 0.1 + 8
+
+
+def test_a_part_of_a_batch_is_changed_as_in_the_whole():
+    whole = changed(ALL)
+    rows = np.array([1, 4, 5])
+    part = augment(
+        {name: batch[rows] for name, batch in pictures().items()},
+        ALL,
+        np.random.default_rng(0),
+        rows=rows,
+        batch_size=8,
+    )
+    for name, batch in part.items():
+        assert np.array_equal(batch, whole[name][rows])
 
 
 def test_training_draws_the_same_frames_with_and_without_it():
