@@ -14,7 +14,7 @@ CORE = [
     "tokenizers>=0.21",
     "huggingface_hub>=0.30",
     "pyyaml>=6",
-    "opencv-python-headless>=4.9,<5",
+    "opencv-python-headless>=4.11,<5",
     "typing_extensions>=4.1",
 ]
 SIM = ["mujoco>=3.2"]
@@ -25,9 +25,13 @@ EMBEDDED_ROS = ["cyclonedds==11.0.1; sys_platform == 'linux' and platform_machin
 # A policy on another machine (docs/remote.md); the example for task planners (docs/planners.md).
 REMOTE = ["grpcio>=1.66", "protobuf>=5"]
 PLANNER = ["py_trees>=2.2"]
+# Data sets of others in and out (docs/data.md); conversion beyond one machine.
+INTEROP = ["pyarrow>=15", "h5py>=3.10"]
+RAY = ["ray[data]>=2.30"]
 TEST = [
     *REMOTE,
     *PLANNER,
+    *INTEROP,
     "grpcio-tools>=1.66",
     "cryptography>=42",
     "pytest>=8",
@@ -81,7 +85,13 @@ setup(
         *files_below("fastvla_msgs/srv"),
     ],
     install_requires=[*CORE, *SIM, *BAGS, *TRAIN, *EMBEDDED_ROS],
-    extras_require={"remote": REMOTE, "planner": PLANNER, "test": TEST},
+    extras_require={
+        "remote": REMOTE,
+        "planner": PLANNER,
+        "interop": INTEROP,
+        "ray": RAY,
+        "test": TEST,
+    },
     zip_safe=True,
     entry_points={
         "console_scripts": [

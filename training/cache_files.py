@@ -1,13 +1,14 @@
-"""Aligned steps of many bags as flat, memory-mapped files; `cache_build` writes them."""
+"""A finished cache: what it was made from, its episodes, and its pictures by row."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,49 +16,20 @@ from numpy.typing import NDArray
 from fastvla_core.errors import DatasetError
 from fastvla_core.robot.contract import RobotContract
 from fastvla_core.robot.contract_file import parse_contract
+from training.cache_images import CachedImages
+from training.cache_shard import CachedEpisode, Shard
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST_FILE = "manifest.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Column:
-    """One flat file of the cache: a row per frame."""
-
-    file: str
-    dtype: str
-    shape: tuple[int, ...]
-
-    @property
-    def row_bytes(self) -> int:
-        """Bytes of one frame's row."""
-        return int(np.dtype(self.dtype).itemsize * np.prod(self.shape, dtype=np.int64))
-
-
-def columns(contract: RobotContract) -> dict[str, Column]:
-    """Every column of a robot's cache; images are under `image.<camera>`."""
-    width = len(contract.state_names)
-    table = {
-        f"image.{c.name}": Column(
-            file=f"image_{c.name}.u8", dtype="|u1", shape=(c.height, c.width, 3)
-        )
-        for c in contract.policy_cameras
-    }
-    n_cameras = len(contract.policy_cameras)
-    table["present"] = Column(file="present.bool", dtype="|b1", shape=(n_cameras,))
-    table["state"] = Column(file="state.f32", dtype="<f4", shape=(width,))
-    table["label"] = Column(file="label.f32", dtype="<f4", shape=(len(contract.action_names),))
-    for name in ("stamp_ns", "episode_start", "episode_end"):
-        table[name] = Column(file=f"{name}.i64", dtype="<i8", shape=())
-    table["instruction_id"] = Column(file="instruction_id.i32", dtype="<i4", shape=())
-    return table
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class CacheEntry:
-    """One source bag: what it gave, or why nothing (`skipped`); `failed` if not by choice.
+    """One source: the episodes that it gave, or why nothing (`skipped`).
 
     Attributes:
+        sha256: Of its files.
+        failed: It was not left out by choice.
         lost: What was damaged in it, where the rest was used.
     """
 
@@ -65,38 +37,79 @@ class CacheEntry:
     size: int
     mtime_ns: int
     sha256: str
-    frames: int = 0
-    instruction: str = ""
+    episodes: tuple[CachedEpisode, ...] = ()
     outcome: str | None = None
-    dropped: Mapping[str, int] | None = None
-    bad_messages: Mapping[str, int] | None = None
     skipped: str = ""
     failed: bool = False
     lost: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        # JSON knows no tuples.
+        # JSON knows no tuples and no dataclasses.
         object.__setattr__(self, "lost", tuple(self.lost))
+        episodes = (
+            e if isinstance(e, CachedEpisode) else CachedEpisode(**e) for e in self.episodes
+        )
+        object.__setattr__(self, "episodes", tuple(episodes))
+
+    @property
+    def frames(self) -> int:
+        """Steps of all its episodes."""
+        return sum(episode.frames for episode in self.episodes)
+
+    @property
+    def instructions(self) -> tuple[str, ...]:
+        """The tasks of its episodes, each once."""
+        return tuple(dict.fromkeys(e.instruction for e in self.episodes if e.frames))
+
+    @property
+    def problems(self) -> list[str]:
+        """Why it, or an episode of it, gave nothing or not all."""
+        reasons = [f"skipped: {self.skipped}"] if self.skipped else []
+        reasons += [f"an episode is skipped: {e.skipped}" for e in self.episodes if e.skipped]
+        reasons += [f"a part is lost: {reason}" for reason in self.lost]
+        return reasons + [note for e in self.episodes for note in e.notes]
+
+    @property
+    def is_lossy(self) -> bool:
+        """Something of it could not be used, and nobody asked for that."""
+        return self.failed or bool(self.lost) or any(e.failed for e in self.episodes)
+
+    def counted(self, name: str) -> Counter[str]:
+        """One of the episodes' counts (`dropped`, `bad_messages`, ...), added up."""
+        return sum((Counter(getattr(e, name) or {}) for e in self.episodes), Counter())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CacheManifest:
-    """What a finished cache holds and what it was made from."""
+    """What a finished cache holds and what it was made from.
+
+    Attributes:
+        settings: Everything that decided its content, the contract and the split among it.
+        statistics: Of the training split: `state` and `action`, each with mean, std, min, max and
+            the exact quantiles q01 to q99, per column.
+    """
 
     contract: RobotContract
     rate_hz: float
     frames: int
     instructions: tuple[str, ...]
     entries: tuple[CacheEntry, ...]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    statistics: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def episode_files(self) -> tuple[CachedEpisode, ...]:
+        """The episodes that gave at least one frame, in the order of their rows."""
+        return tuple(e for entry in self.entries for e in entry.episodes if e.frames)
 
     @property
     def episodes(self) -> int:
-        """Bags that gave at least one frame."""
-        return sum(entry.frames > 0 for entry in self.entries)
+        """How many gave at least one frame."""
+        return len(self.episode_files)
 
     @property
     def skipped(self) -> tuple[CacheEntry, ...]:
-        """Bags that gave nothing, with the reason."""
+        """Sources that gave nothing, with the reason."""
         return tuple(entry for entry in self.entries if entry.skipped)
 
     @property
@@ -104,10 +117,9 @@ class CacheManifest:
         """For people: what was not used of the recordings, and why; equal reasons once."""
         places: dict[str, list[str]] = {}
         for entry in self.entries:
-            for reason in filter(None, (entry.skipped, *entry.lost)):
-                kind = "skipped" if entry.skipped else "a part is lost"
+            for reason in dict.fromkeys(entry.problems):
                 text = reason.replace(f"{entry.source}: ", "")
-                places.setdefault(f"{kind}: {text}", []).append(entry.source)
+                places.setdefault(text, []).append(entry.source)
         most = sorted(places.items(), key=lambda item: -len(item[1]))
         return [
             f"{found[0]}{f' and {len(found) - 1} more' if found[1:] else ''}: {reason}"
@@ -117,28 +129,39 @@ class CacheManifest:
     @property
     def digest(self) -> str:
         """Stands for the steps: equal for equal recordings, cut in the same way."""
-        used = [(e.sha256, e.frames, e.instruction) for e in self.entries if e.frames]
+        used = [(e.sha256, e.frames, e.instruction) for e in self.episode_files]
         text = json.dumps([self.contract.hash(), self.rate_hz, self.frames, used])
         return hashlib.sha256(text.encode()).hexdigest()
 
 
+class ImageRows(Protocol):
+    """Pictures by row: an array, or files that are unpacked when they are asked for."""
+
+    def __getitem__(self, rows: Any, /) -> NDArray[np.uint8]: ...
+
+    def __len__(self) -> int: ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cache:
-    """N frames, memory-mapped read-only; frames of one episode are contiguous and in order.
+    """N frames, read-only; frames of one episode are contiguous and in order.
 
     Attributes:
-        images: Camera to uint8 [N, H, W, 3], RGB.
+        images: Camera to rows that give uint8 [..., H, W, 3], RGB.
         present: bool [N, cameras], in the order of `cameras`.
         state: float32 [N, S]; label: float32 [N, A], the target one step later.
         episode_start, episode_end: int64 [N], the rows that a frame's episode spans; a hole in
             a recording starts another one, so rows of one episode are one step apart.
         instruction_id: int32 [N], into `instructions`.
+        split_key: float64 [N] in [0, 1): frames below a share are held out from training. One
+            value per recorded episode, from its content, so that it stays where it is however
+            many others come.
     """
 
     path: Path
     manifest: CacheManifest
     cameras: tuple[str, ...]
-    images: Mapping[str, NDArray[np.uint8]]
+    images: Mapping[str, ImageRows]
     present: NDArray[np.bool_]
     state: NDArray[np.float32]
     label: NDArray[np.float32]
@@ -147,41 +170,67 @@ class Cache:
     episode_end: NDArray[np.int64]
     instruction_id: NDArray[np.int32]
     instructions: list[str]
+    split_key: NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
         return len(self.state)
 
 
 def open_cache(path: str | Path) -> Cache:
-    """Map a finished cache into memory.
+    """Open a finished cache; pictures stay on disk.
 
     Raises:
         DatasetError: missing, not finished, of another format, or its files were cut.
     """
     path = Path(path)
     manifest = read_manifest(path)
-    mapped: dict[str, Any] = {}
-    for name, column in columns(manifest.contract).items():
-        file = path / column.file
-        expected = manifest.frames * column.row_bytes
-        size = file.stat().st_size if file.is_file() else 0
-        if size != expected:
-            raise DatasetError(
-                f"{file}: has {size} bytes instead of {expected}",
-                mend="run `fastvla data convert` again; it makes the cache anew",
-            )
-        shape = (manifest.frames, *column.shape)
-        mapped[name] = np.memmap(file, column.dtype, "r", shape=shape)
+    shards = [_open_episode(path, episode) for episode in manifest.episode_files]
+    lengths = np.asarray([len(shard) for shard in shards], np.int64)
+    first = np.cumsum(lengths) - lengths
+    spans = [_spans(shard, int(at)) for shard, at in zip(shards, first)]
+    number = {text: k for k, text in enumerate(manifest.instructions)}
     cameras = tuple(c.name for c in manifest.contract.policy_cameras)
-    images = {name: mapped.pop(f"image.{name}") for name in cameras}
+
+    def column(name: str) -> NDArray[Any]:
+        return np.concatenate([shard.columns[name] for shard in shards])
+
     return Cache(
         path=path,
         manifest=manifest,
         cameras=cameras,
-        images=images,
+        images={name: CachedImages(shards, camera=name) for name in cameras},
+        present=column("present"),
+        state=column("state"),
+        label=column("label"),
+        stamp_ns=column("stamp_ns"),
+        episode_start=np.concatenate([start for start, _ in spans]),
+        episode_end=np.concatenate([end for _, end in spans]),
+        instruction_id=np.repeat(
+            np.asarray([number[e.instruction] for e in manifest.episode_files], np.int32), lengths
+        ),
         instructions=list(manifest.instructions),
-        **mapped,
+        split_key=np.repeat([e.split_key for e in manifest.episode_files], lengths),
     )
+
+
+def _open_episode(path: Path, episode: CachedEpisode) -> Shard:
+    shard = Shard(path / episode.file)
+    if shard.sha256 != episode.sha256 or len(shard) != episode.frames:
+        raise DatasetError(
+            f"{shard.path}: is not the episode that {MANIFEST_FILE} names",
+            mend="run `fastvla data convert` again; only this episode is made anew",
+        )
+    return shard
+
+
+def _spans(shard: Shard, at: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """First and last row (exclusive) of the run of steps that each row belongs to."""
+    tick = shard.columns["tick"]
+    # A jump of the tick is a hole: what follows is an episode of its own.
+    begins = np.flatnonzero(np.diff(tick, prepend=tick[0] - 2) != 1)
+    lengths = np.diff(np.append(begins, len(tick)))
+    start = np.repeat(begins, lengths) + at
+    return start, start + np.repeat(lengths, lengths)
 
 
 def read_manifest(path: Path) -> CacheManifest:
@@ -195,12 +244,15 @@ def read_manifest(path: Path) -> CacheManifest:
         data = json.loads(file.read_text(encoding="utf-8"))
         if data["format"] != FORMAT:
             raise ValueError(f"format {data['format']}, expected {FORMAT}")
+        settings = data["settings"]
         return CacheManifest(
-            contract=parse_contract(data["contract"], source=str(file)),
-            rate_hz=data["rate_hz"],
+            contract=parse_contract(settings["contract"], source=str(file)),
+            rate_hz=settings["rate_hz"],
             frames=data["frames"],
             instructions=tuple(data["instructions"]),
             entries=tuple(CacheEntry(**entry) for entry in data["entries"]),
+            settings=settings,
+            statistics=data["statistics"],
         )
     except FileNotFoundError as error:
         raise DatasetError(
@@ -210,5 +262,5 @@ def read_manifest(path: Path) -> CacheManifest:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DatasetError(
             f"{file}: cannot be used ({error})",
-            mend="delete the folder and run `fastvla data convert` again",
+            mend="run `fastvla data convert` again; episodes that are whole are kept",
         ) from error

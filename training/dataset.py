@@ -10,7 +10,7 @@ import dataclasses
 import functools
 import os
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from queue import Empty, Full, Queue
 from typing import TypeAlias
@@ -21,7 +21,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fastvla_core.errors import DatasetError
+from training.augmentation import NO_AUGMENTATION, Augmentation, augment
 from training.cache import Cache
+from training.cache_files import ImageRows
+from training.cache_images import CachedImages
+from training.cache_statistics import held_mask
 from training.camera_dropout import CameraDropout, draw_hidden, hiding_chances
 
 Reword: TypeAlias = Callable[[str, np.random.Generator], str]
@@ -57,7 +61,7 @@ class Batch:
 
 
 class StepDataset:
-    """Steps of a cache, split by episode into training and validation.
+    """Steps of a cache, split by the hash of their episode into training and validation.
 
     Args:
         cache: Opened cache; frames of one episode are contiguous.
@@ -77,10 +81,8 @@ class StepDataset:
             )
         self.cameras = cameras
         self._cache, self._chunk_size = cache, chunk_size
-        starts, at = np.unique(cache.episode_start, return_inverse=True)
-        held_out = np.random.default_rng(0).permutation(len(starts))
-        held_out = held_out[: int(len(starts) * validation)]
-        is_validation = np.isin(at, held_out)
+        keys = np.ones(len(cache)) if cache.split_key is None else cache.split_key
+        is_validation = held_mask(keys, share=validation)
         self.training_frames = np.flatnonzero(~is_validation)
         self.validation_frames = np.flatnonzero(is_validation)
         if not len(self.training_frames):
@@ -95,7 +97,7 @@ class StepDataset:
         return self._cache.manifest.digest
 
     @functools.cached_property
-    def _images(self) -> dict[str, NDArray[np.uint8]]:
+    def _images(self) -> Mapping[str, ImageRows]:
         # Statistics need none: gigabytes are read when the first batch asks for them.
         return _resident({name: self._cache.images[name] for name in self.cameras})
 
@@ -132,17 +134,19 @@ class StepDataset:
         return state, torch.from_numpy(np.asarray(self._cache.label)[rows])
 
 
-def _resident(images: dict[str, NDArray[np.uint8]]) -> dict[str, NDArray[np.uint8]]:
-    """The images in memory where half of what is free holds them, else as they are on disk.
+def _resident(images: Mapping[str, ImageRows]) -> Mapping[str, ImageRows]:
+    """Raw images in memory where half of what is free holds them, else as they are on disk.
 
     Batches are drawn at random: from a file that is not cached they come at the disk's pace, which
-    was a fifth of the training's.
+    was a fifth of the training's. What is stored as JPEG stays so: it takes a tenth of the memory,
+    and the system keeps the files that are read again and again.
     """
-    needed = sum(pixels.nbytes for pixels in images.values())
+    stored = {k: v for k, v in images.items() if isinstance(v, CachedImages) and v.is_raw}
+    needed = sum(pixels.nbytes for pixels in stored.values())
     free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if 2 * needed > free:
         return images
-    return {name: np.array(pixels) for name, pixels in images.items()}
+    return {**images, **{name: pixels[:] for name, pixels in stored.items()}}
 
 
 def training_batch(
@@ -154,6 +158,7 @@ def training_batch(
     camera_dropout: CameraDropout,
     reword: Reword | None = None,
     rows: NDArray[np.int64] | None = None,
+    augmentation: Augmentation = NO_AUGMENTATION,
 ) -> Batch:
     """The batch of one training step: a function of (seed, step) alone.
 
@@ -161,6 +166,7 @@ def training_batch(
         rows: Gather only these of its samples; the others are drawn all the same.
         camera_dropout: Chance per sample that one of its cameras is hidden; never all of them.
         reword: Gives an instruction other words.
+        augmentation: How pictures are changed; never outside of training.
     """
     random = np.random.default_rng([seed, step])
     frames = random.choice(dataset.training_frames, batch_size)
@@ -168,6 +174,17 @@ def training_batch(
     dropped = draw_hidden(chances, random, size=batch_size)
     rows = np.arange(batch_size) if rows is None else rows
     batch = dataset.batch(frames[rows], dropped=dropped[rows])
+    if augmentation != NO_AUGMENTATION:
+        # Its own stream of numbers: the frames of a step do not depend on it.
+        changed = augment(
+            {name: pixels.numpy() for name, pixels in batch.images.items()},
+            augmentation,
+            np.random.default_rng([seed, step, 1]),
+            rows=rows,
+            batch_size=batch_size,
+        )
+        tensors = {name: torch.from_numpy(pixels) for name, pixels in changed.items()}
+        batch = dataclasses.replace(batch, images=tensors)
     if reword is None:
         return batch
     tasks = [reword(task, random) for task in dataset.instructions(frames)]
@@ -183,6 +200,7 @@ def prefetch(
     camera_dropout: CameraDropout,
     reword: Reword | None = None,
     rows: NDArray[np.int64] | None = None,
+    augmentation: Augmentation = NO_AUGMENTATION,
     depth: int = 4,
 ) -> Generator[Batch, None, None]:
     """Batches of `steps` in order, gathered ahead by one thread; see `training_batch`.
@@ -212,6 +230,7 @@ def prefetch(
                         camera_dropout=camera_dropout,
                         reword=reword,
                         rows=rows,
+                        augmentation=augmentation,
                     )
                 )
         except BaseException as error:

@@ -206,6 +206,7 @@ class Trainer:
             camera_dropout=self._config.camera_dropout,
             reword=reword if self._config.reword else None,
             rows=self._rows,
+            augmentation=self._config.augmentation,
         )
 
     def _step(self, step: int, batch: Batch) -> float:

@@ -183,7 +183,7 @@ def _check_instructions(policy: FastVLA, cache: Cache) -> None:
         try:
             policy.processor.encode([text])
         except ObservationError as error:
-            source = next((e.source for e in cache.manifest.entries if e.instruction == text), "")
+            source = next((e.source for e in cache.manifest.entries if text in e.instructions), "")
             raise DatasetError(f"{source}: {error.message}", mend=error.mend) from error
 
 

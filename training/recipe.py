@@ -15,6 +15,7 @@ from fastvla_core.models.lora import LoraConfig
 from fastvla_core.plain_data import PlainDataError, fill
 from fastvla_core.resources import file_or_shipped
 from fastvla_core.sim.tasks import TaskKind
+from training.augmentation import Augmentation
 from training.camera_dropout import CameraDropout
 
 Optimizer: TypeAlias = Literal["adamw", "adamw_8bit"]
@@ -122,6 +123,7 @@ class TrainConfig:
             host.
         lora: Train adapters instead of the weights.
         closed_loop: Judge checkpoints in the simulator; the best is kept as `best`.
+        augmentation: How pictures are changed while training.
 
     Raises:
         DatasetError: a number is out of its range.
@@ -145,6 +147,7 @@ class TrainConfig:
     camera_dropout: CameraDropout = 0.1
     max_prefix_steps: int = 0
     reword: bool = False
+    augmentation: Augmentation = field(default_factory=Augmentation)
     precision: Literal["fp32", "bf16"] = "bf16"
     seed: int = 0
     validation: float = 0.02

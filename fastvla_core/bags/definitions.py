@@ -23,6 +23,9 @@ _JOINT_JOG_TEXT = (
     "std_msgs/Header header\nstring[] joint_names\n"
     "float64[] displacements\nfloat64[] velocities\nfloat64 duration\n"
 )
+# What service introspection publishes; recorders keep the .srv file instead of a definition of it.
+_CALLS = {"SetBool": ("bool data\n", "bool success\nstring message\n"),
+          "Trigger": ("", "bool success\nstring message\n")}  # fmt: skip
 
 
 @functools.lru_cache(maxsize=1)
@@ -36,6 +39,17 @@ def typestore() -> Typestore:
     store.register(get_types_from_msg(feedback, _FEEDBACK_PART))
     store.register(get_types_from_msg(_FEEDBACK_TEXT, FEEDBACK))
     store.register(get_types_from_msg(_JOINT_JOG_TEXT, _JOINT_JOG))
+    for name, (request, response) in _CALLS.items():
+        parts = {"Request": request, "Response": response}
+        for part, text in parts.items():
+            if f"std_srvs/msg/{name}_{part}" not in store.fielddefs:
+                store.register(get_types_from_msg(text, f"std_srvs/msg/{name}_{part}"))
+        event = "service_msgs/ServiceEventInfo info\n" + "".join(
+            f"std_srvs/{name}_{part}[<=1] {part.lower()}\n" for part in parts
+        )
+        # Read as a message, because the parser knows no other kind of name.
+        (fields,) = get_types_from_msg(event, f"std_srvs/msg/{name}_Event").values()
+        store.register({f"std_srvs/srv/{name}_Event": fields})
     return store
 
 

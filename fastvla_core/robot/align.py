@@ -1,12 +1,13 @@
-"""From stream buffers to one Observation: hold the newest sample, check age and skew."""
+"""From stream buffers to one Observation: the sample of each stream, its age and the skew."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from fastvla_core.errors import ObservationError
-from fastvla_core.robot.buffers import JOINT_STATES, StreamBuffers
-from fastvla_core.robot.contract import RobotContract
+from fastvla_core.robot.buffers import JOINT_STATES, Sample, StreamBuffers
+from fastvla_core.robot.contract import CameraSpec, RobotContract
+from fastvla_core.robot.interpolate import between
 from fastvla_core.types import Observation
 
 
@@ -21,6 +22,34 @@ class StaleStreamError(ObservationError):
 def required_streams(contract: RobotContract) -> list[str]:
     """Streams without which no observation is built."""
     return [JOINT_STATES] + [c.name for c in contract.observed_cameras if c.required]
+
+
+def camera_sample(buffers: StreamBuffers, camera: CameraSpec, *, at_ns: int) -> Sample | None:
+    """The picture that stands for an instant by the camera's `align`; its age is not checked.
+
+    At the horizon of all streams both ways give the same live and from a recording: what comes
+    afterwards is later than the sample that is there already.
+    """
+    if camera.align == "hold":
+        return buffers.hold(camera.name, at_ns=at_ns)
+    before, after = buffers.around(camera.name, at_ns=at_ns)
+    if before is None or after is None:
+        return before or after
+    return after if after.stamp_ns - at_ns < at_ns - before.stamp_ns else before
+
+
+def _joint_sample(buffers: StreamBuffers, contract: RobotContract, at_ns: int) -> Sample | None:
+    """The joints at an instant by `joint_states.align`, with the stamp that its age counts from."""
+    if contract.joint_states.align == "hold":
+        return buffers.hold(JOINT_STATES, at_ns=at_ns)
+    before, after = buffers.around(JOINT_STATES, at_ns=at_ns)
+    if before is None or after is None or before is after:
+        return before if before is after else None
+    # The farther of the two is the one whose age matters.
+    farther_ns = max(at_ns - before.stamp_ns, after.stamp_ns - at_ns)
+    weight = np.array([(at_ns - before.stamp_ns) / (after.stamp_ns - before.stamp_ns)])
+    value = between(contract, before=before.value, after=after.value, weight=weight)
+    return Sample(at_ns - farther_ns, value.astype(np.float32))
 
 
 def observe(
@@ -41,14 +70,14 @@ def observe(
         at_ns = _horizon(buffers, contract)
     images, stamps = {}, {}
     for camera in contract.observed_cameras:
-        sample = buffers.hold(camera.name, at_ns=at_ns)
-        if sample is None or at_ns - sample.stamp_ns > round(camera.max_age_s * 1e9):
+        sample = camera_sample(buffers, camera, at_ns=at_ns)
+        age = None if sample is None else abs(at_ns - sample.stamp_ns)
+        if sample is None or age is None or age > round(camera.max_age_s * 1e9):
             if camera.required:
-                age = None if sample is None else at_ns - sample.stamp_ns
                 raise _stale(camera.name, age_ns=age, max_age_s=camera.max_age_s)
             continue
         images[camera.name], stamps[camera.name] = sample.value, sample.stamp_ns
-    joints = buffers.hold(JOINT_STATES, at_ns=at_ns)
+    joints = _joint_sample(buffers, contract, at_ns)
     limit_s = contract.joint_states.max_age_s
     if joints is None or at_ns - joints.stamp_ns > round(limit_s * 1e9):
         age = None if joints is None else at_ns - joints.stamp_ns
@@ -76,7 +105,7 @@ def observe(
         images={name: image for name, image in images.items() if name not in deep},
         depths={name: image for name, image in images.items() if name in deep},
         state=np.asarray(joints.value, np.float32),
-        oldest_age_ns=at_ns - oldest,
+        oldest_age_ns=max(0, at_ns - oldest),
         camera_skew_ns=skew_ns,
     )
 

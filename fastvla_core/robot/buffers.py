@@ -73,6 +73,33 @@ class StreamBuffers:
             at = bisect.bisect_right(samples, at_ns, key=lambda s: s.stamp_ns)
             return samples[at - 1] if at else None
 
+    def around(self, stream: str, *, at_ns: int) -> tuple[Sample | None, Sample | None]:
+        """The newest sample that is not newer, and the oldest that is not older than `at_ns`.
+
+        Both are one where a sample is of that very instant.
+        """
+        with self._lock:
+            samples = self._samples.get(stream, [])
+            at = bisect.bisect_right(samples, at_ns, key=lambda s: s.stamp_ns)
+            before = samples[at - 1] if at else None
+            if before is not None and before.stamp_ns == at_ns:
+                return before, before
+            return before, samples[at] if at < len(samples) else None
+
+    def replace(self, stream: str, *, stamp_ns: int, value: Any) -> None:
+        """Give the sample of that stamp another value; nothing happens where there is none."""
+        with self._lock:
+            samples = self._samples.get(stream, [])
+            at = bisect.bisect_left(samples, stamp_ns, key=lambda s: s.stamp_ns)
+            if at < len(samples) and samples[at].stamp_ns == stamp_ns:
+                samples[at] = Sample(stamp_ns, value)
+
+    def remove(self, stream: str, *, stamp_ns: int) -> None:
+        """Forget the sample of that stamp, as if it had never come."""
+        with self._lock:
+            samples = self._samples.get(stream, [])
+            samples[:] = [sample for sample in samples if sample.stamp_ns != stamp_ns]
+
     def clear(self) -> None:
         """Forget everything, for a new goal that must see fresh frames."""
         with self._lock:

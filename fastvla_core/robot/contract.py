@@ -14,6 +14,8 @@ GripperInterface = Literal["parallel_gripper_command", "gripper_command"]
 CommandInterface = Literal["joint_trajectory", "forward_position", "joint_jog", "twist"]
 TwistFrame = Literal["base", "tool"]
 StampSource = Literal["header", "receive"]
+CameraAlignment = Literal["hold", "nearest"]
+StateAlignment = Literal["hold", "linear"]
 
 _OUTPUT_TYPES = {
     "joint_trajectory": "trajectory_msgs/msg/JointTrajectory",
@@ -38,6 +40,9 @@ class CameraSpec:
         encoding: Of its messages; of what was compressed, where they are compressed.
         kind: What a pixel is: a colour (also a grey), or a distance.
         depth_unit_m: Metres per count of 16-bit depth; 32FC1 is in metres.
+        align: Which picture stands for an instant: the newest that is not later (`hold`), or the
+            closest, where one that is later may be there already (`nearest`).
+        max_age_s: How far that picture may be from the instant.
         required: Without it the robot holds; an optional camera is masked when it is missing.
         policy: It is part of the observation; otherwise it is recorded and shown to people only.
     """
@@ -51,6 +56,7 @@ class CameraSpec:
     kind: CameraKind = "color"
     depth_unit_m: float = 0.001
     max_age_s: float = 0.2
+    align: CameraAlignment = "hold"
     required: bool = True
     policy: bool = True
 
@@ -104,11 +110,22 @@ class GripperSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JointStatesSpec:
-    """Where measured joint positions come from; `names` maps their names to the contract's."""
+    """Where measured joint positions come from.
+
+    Attributes:
+        max_age_s: How far a measurement may be from the instant that it stands for.
+        names: Their names to the contract's.
+        align: The newest measurement (`hold`), or a value between the two around the instant
+            (`linear`); the gripper is always held.
+        orientations: Four joints each that are a unit quaternion (x, y, z, w); between two of them
+            lies the shortest turn (slerp).
+    """
 
     topic: str = "joint_states"
     max_age_s: float = 0.1
     names: tuple[tuple[str, str], ...] = ()
+    align: StateAlignment = "hold"
+    orientations: tuple[tuple[str, str, str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,6 +230,12 @@ class RobotContract:
         """What the robot's driver calls each joint, where the contract renames it."""
         ours = {ours: theirs for theirs, ours in self.joint_states.names}
         return {name: ours.get(name, name) for name in self.action_names}
+
+    @property
+    def orientation_columns(self) -> tuple[tuple[int, ...], ...]:
+        """Columns of the state, and of the action, that are quaternions (x, y, z, w)."""
+        groups = self.joint_states.orientations
+        return tuple(tuple(self.state_names.index(name) for name in group) for group in groups)
 
     def camera(self, name: str) -> CameraSpec:
         """The camera of that name; KeyError when there is none."""

@@ -135,6 +135,15 @@ class _Parser:
                 "is 'twist', but there is no section outputs.twist",
                 "give urdf, base, tool, max_linear and max_angular there",
             )
+        joints = [joint.name for joint in contract.joints]
+        turned = [name for group in contract.joint_states.orientations for name in group]
+        for name in turned:
+            if name not in joints or turned.count(name) > 1:
+                self._fail(
+                    "joint_states.orientations",
+                    f"names '{name}', which is no joint or is there twice",
+                    f"name four joints (x, y, z, w) each, of {', '.join(joints)}",
+                )
         if contract.gripper and contract.gripper.name in {j.name for j in contract.joints}:
             self._fail("gripper.name", "is also a joint", "list the gripper once")
 

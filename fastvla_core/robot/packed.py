@@ -17,6 +17,13 @@ _ENDS = {b"\xff\xd8": b"\xff\xd9", b"\x89PNG": b"IEND"}
 _TAIL = 1024
 
 
+def is_cut(data: Any) -> bool:
+    """Whether the end of a JPEG or PNG file is missing; other data is not judged."""
+    buffer = np.frombuffer(data, np.uint8)
+    start, tail = bytes(buffer[:4]), bytes(buffer[-_TAIL:])
+    return any(start.startswith(head) and end not in tail for head, end in _ENDS.items())
+
+
 def unpack(data: Any, *, format: str, where: str) -> NDArray[Any]:
     """The pixels of a JPEG or PNG file, uint8 or uint16, [H, W] or [H, W, C] in OpenCV's order.
 
@@ -28,8 +35,7 @@ def unpack(data: Any, *, format: str, where: str) -> NDArray[Any]:
         MessageError: the data is empty, cut short, or neither JPEG nor PNG.
     """
     buffer = np.frombuffer(data, np.uint8)
-    start, tail = bytes(buffer[:4]), bytes(buffer[-_TAIL:])
-    cut = any(start.startswith(head) and end not in tail for head, end in _ENDS.items())
+    cut = is_cut(buffer)
     pixels = None if cut or not buffer.size else _decode(buffer)
     if pixels is None or pixels.dtype not in (np.uint8, np.uint16):
         raise MessageError(

@@ -7,6 +7,10 @@ import hashlib
 import json
 import os
 import shutil
+import signal
+import subprocess
+import sys
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +18,16 @@ import pytest
 
 from fastvla_core.cli import main
 from fastvla_core.errors import DatasetError
-from training.bags.episodes import episode_steps
+from tests.core.bags.small_disk import can_mount, python_on_small_disk
+from training.bags.episodes import align_episode, episode_steps
 from training.bags.reader import open_bag
-from training.cache import build_cache, find_bags, open_cache
-from training.cache_store import JOURNAL_FILE, CacheStore
+from training.bags.splitting import parse_split
+from training.bags.writer import EpisodeWriter
+from training.cache import Conversion, Pictures, build_cache, find_bags, open_cache
+from training.cache_build import convert_bags, in_processes
+from training.cache_folder import _CacheFolder
+from training.cache_verify import verify_cache
+from training.dataset import StepDataset
 
 
 @pytest.fixture
@@ -35,7 +45,16 @@ def bags(write_episode, tmp_path) -> Path:
 
 
 def digest(folder: Path) -> dict[str, str]:
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in files
+    }
+
+
+def convert(bags: Path, out: Path, contract, **options):
+    conversion = Conversion(contract=contract, **options)
+    return convert_bags([bags], out, conversion=conversion, run=in_processes(1))
 
 
 def test_the_cache_holds_the_steps_of_every_successful_episode(bags, tmp_path, contract):
@@ -83,32 +102,86 @@ def test_an_interrupted_build_goes_on_where_it_stopped(
     bags, tmp_path, contract, monkeypatch, survives
 ):
     build_cache([bags], tmp_path / "whole", contract=contract, workers=1)
-    append, calls = CacheStore.append, []
+    keep, kept = _CacheFolder.keep, []
 
-    def killed(self, entry, steps):
-        if len(calls) == survives:
-            # Killed between the frames and their line in the journal.
-            self._write_line = lambda line: (_ for _ in ()).throw(KeyboardInterrupt)
-        calls.append(entry)
-        append(self, entry, steps)
+    def killed(self, entry):
+        if len(kept) == survives:
+            # Between the episode and the note of it.
+            raise KeyboardInterrupt
+        kept.append(entry)
+        keep(self, entry)
 
-    monkeypatch.setattr(CacheStore, "append", killed)
-    with pytest.raises(KeyboardInterrupt):
-        build_cache([bags], tmp_path / "cache", contract=contract, workers=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(_CacheFolder, "keep", killed)
+        with pytest.raises(KeyboardInterrupt):
+            build_cache([bags], tmp_path / "cache", contract=contract, workers=1)
     with pytest.raises(DatasetError, match="not a finished cache"):
         open_cache(tmp_path / "cache")
-    with (tmp_path / "cache" / JOURNAL_FILE).open("a") as journal:
-        journal.write('{"source": "half a li')
+    (tmp_path / "cache" / "episodes" / "x.episode.1.tmp").write_bytes(b"half")
     read = []
 
-    def counted(self, entry, steps):
+    def counted(self, entry):
         read.append(entry)
-        append(self, entry, steps)
+        keep(self, entry)
 
-    monkeypatch.setattr(CacheStore, "append", counted)
+    monkeypatch.setattr(_CacheFolder, "keep", counted)
     build_cache([bags], tmp_path / "cache", contract=contract, workers=1)
     assert len(read) == 5 - survives
     assert digest(tmp_path / "cache") == digest(tmp_path / "whole")
+
+
+_KILLED = """
+import os, signal, sys
+from fastvla_core.cli import main
+from training.bags import episodes
+keep, seen = episodes._Stepper._keep, []
+def dying(self, observation):
+    seen.append(1)
+    if len(seen) == 25:
+        os.kill(os.getpid(), signal.SIGKILL)
+    keep(self, observation)
+episodes._Stepper._keep = dying
+main(["data", "convert", sys.argv[1], "--out", sys.argv[2], "--workers", "1"])
+"""
+
+
+def test_a_converter_killed_in_the_middle_of_an_episode_leaves_whole_ones(bags, tmp_path, contract):
+    convert(bags, tmp_path / "whole", contract)
+    command = [sys.executable, "-c", _KILLED, str(bags), str(tmp_path / "cache")]
+    ended = subprocess.run(command, capture_output=True, check=False, timeout=120)
+    assert ended.returncode == -signal.SIGKILL, ended.stderr
+    left = list((tmp_path / "cache" / "episodes").iterdir())
+    assert sorted(path.suffix for path in left) == [".episode", ".episode", ".tmp"]
+    convert(bags, tmp_path / "cache", contract)
+    assert digest(tmp_path / "cache") == digest(tmp_path / "whole")
+
+
+_FULL = """
+import sys
+from pathlib import Path
+from fastvla_core.errors import DatasetError
+from training.cache_build import Conversion, convert_bags, in_processes
+from training.bags.reader import open_bag
+with open_bag(next(Path({bags!r}).iterdir())) as bag:
+    contract = bag.contract
+try:
+    conversion = Conversion(contract=contract)
+    out = Path(sys.argv[1]) / "cache"
+    convert_bags([Path({bags!r})], out, conversion=conversion, run=in_processes(1))
+except DatasetError as error:
+    print(error)
+print(sorted(path.suffix for path in (Path(sys.argv[1]) / "cache" / "episodes").iterdir()))
+"""
+
+
+@pytest.mark.skipif(not can_mount(), reason="cannot mount a small disk here")
+def test_a_full_disk_is_said_and_what_is_whole_is_kept(bags, tmp_path):
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    printed = python_on_small_disk(_FULL.format(bags=str(bags)), folder=folder, size="48k")
+    assert "the disk is full; the episodes that are complete are kept" in printed
+    assert "run the same command again" in printed
+    assert printed.splitlines()[-1].strip("[]").replace("'.episode'", "").strip(", ") == ""
 
 
 def test_more_workers_write_the_same_bytes(bags, tmp_path, contract):
@@ -158,9 +231,9 @@ def test_a_surprise_in_one_bag_does_not_end_the_others(bags, tmp_path, contract,
     def surprise(bag, **options):
         if bag.path.name == "e1":
             raise ZeroDivisionError("oh")
-        return episode_steps(bag, **options)
+        return align_episode(bag, **options)
 
-    monkeypatch.setattr("training.cache_build.episode_steps", surprise)
+    monkeypatch.setattr("training.cache_build.align_episode", surprise)
     manifest = build_cache([bags], tmp_path / "cache", contract=contract, workers=1)
     (broken,) = [e for e in manifest.entries if e.failed]
     assert "ZeroDivisionError: oh" in broken.skipped
@@ -182,14 +255,164 @@ def test_bags_are_found_in_order_below_folders(bags, tmp_path):
         find_bags([tmp_path / "nowhere"])
 
 
-def test_a_cut_cache_is_refused_and_made_anew(bags, tmp_path, contract):
-    build_cache([bags], tmp_path / "cache", contract=contract, workers=1)
-    whole = digest(tmp_path / "cache")
-    os.truncate(tmp_path / "cache" / "image_front.u8", 100)
-    with pytest.raises(DatasetError, match="has 100 bytes instead of"):
-        open_cache(tmp_path / "cache")
-    build_cache([bags], tmp_path / "cache", contract=contract, workers=1)
-    assert digest(tmp_path / "cache") == whole
+def test_a_broken_episode_is_found_and_only_it_is_made_anew(bags, tmp_path, contract, monkeypatch):
+    cache = tmp_path / "cache"
+    build_cache([bags], cache, contract=contract, workers=1)
+    whole = digest(cache)
+    assert verify_cache(cache).problems == ()
+    files = [cache / e.file for e in open_cache(cache).manifest.episode_files]
+    content = bytearray(files[1].read_bytes())
+    content[200] ^= 1
+    files[1].write_bytes(content)
+    (problem,) = verify_cache(cache).problems
+    assert str(files[1]) in problem
+    assert "checksum" in problem
+    assert "delete this file" in problem
+    files[1].unlink()
+    with pytest.raises(DatasetError, match="delete this file and run"):
+        open_cache(cache)
+    read = []
+    monkeypatch.setattr(
+        "training.cache_build.align_episode",
+        lambda bag, **options: (read.append(bag.path.name), align_episode(bag, **options))[1],
+    )
+    build_cache([bags], cache, contract=contract, workers=1)
+    assert read == ["e1"]
+    assert digest(cache) == whole
+
+
+def test_a_cut_episode_is_refused_and_made_anew(bags, tmp_path, contract):
+    cache = tmp_path / "cache"
+    build_cache([bags], cache, contract=contract, workers=1)
+    whole = digest(cache)
+    file = cache / open_cache(cache).manifest.episode_files[0].file
+    os.truncate(file, file.stat().st_size // 2)
+    with pytest.raises(DatasetError, match="it is cut"):
+        open_cache(cache)
+    build_cache([bags], cache, contract=contract, workers=1)
+    assert digest(cache) == whole
+
+
+def test_verify_says_what_changed_from_the_command_line(bags, tmp_path, contract, capsys):
+    cache = tmp_path / "cache"
+    build_cache([bags], cache, contract=contract, workers=1)
+    shutil.rmtree(bags / "e2")
+    assert main(["data", "verify", str(cache)]) == 0
+    assert "e2: is no longer there" in capsys.readouterr().out
+    (cache / "manifest.json").write_text("{")
+    assert main(["data", "verify", str(cache), "--json"]) == 1
+    assert "cannot be used" in json.loads(capsys.readouterr().out)["problems"][0]
+
+
+def test_jpeg_pictures_are_scaled_and_close(write_episode, tmp_path, contract):
+    folder = write_episode()
+    how = Pictures(format="jpeg", longest_side=8)
+    convert(folder, tmp_path / "jpeg", contract, pictures=how)
+    cache = open_cache(tmp_path / "jpeg")
+    assert cache.images["front"][:].shape == (10, 6, 8, 3)
+    convert(folder, tmp_path / "raw", contract, pictures=Pictures(format="raw", longest_side=8))
+    exact = open_cache(tmp_path / "raw").images["front"][:]
+    assert not np.array_equal(cache.images["front"][:], exact)
+    # Noise of a few pixels is the worst that JPEG can be given.
+    assert abs(cache.images["front"][:].astype(int) - exact).mean() < 25
+    assert verify_cache(tmp_path / "jpeg").problems == ()
+
+
+def test_a_missing_picture_is_masked_and_never_made_up(write_episode, tmp_path, contract):
+    cameras = tuple(dataclasses.replace(c, required=c.name != "wrist") for c in contract.cameras)
+    optional = dataclasses.replace(contract, cameras=cameras)
+    folder = write_episode(leave_out=lambda s, k: s == "wrist" and k >= 4)
+    convert(folder, tmp_path / "cache", optional)
+    cache = open_cache(tmp_path / "cache")
+    assert list(cache.present[:, 1]) == [True] * 4 + [False] * 6
+    assert (tmp_path / "cache" / cache.manifest.episode_files[0].file).stat().st_size < (
+        14 * 12 * 16 * 3 + 6000
+    )
+
+
+def test_the_split_is_by_content_and_stays_when_episodes_are_added(
+    write_episode, tmp_path, contract
+):
+    def held_out(share):
+        cache = open_cache(tmp_path / "cache")
+        return {e.sha256: e.split_key < share for e in cache.manifest.episode_files}, cache
+
+    for k in range(6):
+        write_episode(f"bags/e{k}", frames=5 + k)
+    convert(tmp_path / "bags", tmp_path / "cache", contract, validation=0.5)
+    before, _ = held_out(0.5)
+    for k in range(6, 12):
+        write_episode(f"bags/e{k}", frames=5 + k)
+    convert(tmp_path / "bags", tmp_path / "cache", contract, validation=0.5)
+    after, cache = held_out(0.5)
+    assert {key: after[key] for key in before} == before
+    assert 0 < sum(after.values()) < 12
+    dataset = StepDataset(cache, cameras=cache.cameras, chunk_size=2, validation=0.5)
+    trained = dataset.training_frames
+    assert len(trained) + len(dataset.validation_frames) == len(cache)
+    # Statistics are exact, and of the training split alone.
+    found = cache.manifest.statistics["action"]
+    expected = cache.label[trained].astype(np.float64)
+    assert found["count"] == len(trained)
+    assert found["mean"] == pytest.approx(expected.mean(0))
+    assert found["std"] == pytest.approx(expected.std(0))
+    assert found["q01"] == pytest.approx(np.quantile(expected, 0.01, axis=0))
+    assert found["q99"] == pytest.approx(np.quantile(expected, 0.99, axis=0))
+
+
+def test_a_recording_of_several_tasks_becomes_several_episodes(write_episode, tmp_path, contract):
+    folder = write_episode(frames=60)
+    ranges = tmp_path / "list.csv"
+    ranges.write_text(
+        "bag,start_s,end_s,instruction,outcome\n"
+        "episode,0.0,2.0,reach the cube,success\nepisode,3.0,5.0,,success\n"
+    )
+    manifest = convert(folder, tmp_path / "cache", contract, split=parse_split(f"ranges:{ranges}"))
+    assert [e.frames for e in manifest.episode_files] == [20, 20]
+    assert manifest.instructions == ("reach the cube", "pick up the red cube")
+    cache = open_cache(tmp_path / "cache")
+    assert list(np.unique(cache.episode_start)) == [0, 20]
+    assert list(cache.instruction_id) == [0] * 20 + [1] * 20
+
+
+def test_what_an_episode_cannot_give_does_not_end_the_others_of_its_recording(
+    write_episode, tmp_path, contract
+):
+    folder = write_episode(frames=60, leave_out=lambda s, k: s == "front" and 30 <= k < 50)
+    ranges = tmp_path / "list.yaml"
+    ranges.write_text(
+        "[{bag: episode, start_s: 0, end_s: 2}, {bag: episode, start_s: 3.2, end_s: 4.8}]"
+    )
+    manifest = convert(folder, tmp_path / "cache", contract, split=parse_split(f"ranges:{ranges}"))
+    good, bad = manifest.entries[0].episodes
+    assert (good.frames, bad.frames) == (20, 0)
+    assert "no step is complete" in bad.skipped
+    assert manifest.entries[0].is_lossy
+
+
+def test_memory_does_not_grow_with_the_pictures_of_a_recording(tmp_path, contract):
+    cameras = tuple(dataclasses.replace(c, width=64, height=48) for c in contract.cameras)
+    larger = dataclasses.replace(contract, cameras=cameras)
+    picture = np.zeros((48, 64, 3), np.uint8)
+
+    def peak(frames: int) -> int:
+        with EpisodeWriter(tmp_path / f"bag{frames}", contract=larger, instruction="x") as writer:
+            for k in range(frames):
+                stamp_ns = 10**9 + k * 10**8
+                for camera in larger.policy_cameras:
+                    writer.image(camera.name, stamp_ns=stamp_ns, image=picture)
+                writer.joint_state(larger.state_names, stamp_ns=stamp_ns, positions=np.zeros(7))
+        tracemalloc.start()
+        try:
+            out = tmp_path / f"cache{frames}"
+            convert(writer.folder, out, larger, action="next_state", outcomes=None)
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    peak(10)
+    # 200 more steps hold 3.7 MB of pictures.
+    assert peak(320) - peak(120) < 1_000_000
 
 
 def test_other_folders_are_left_alone(bags, tmp_path, contract):

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from fastvla_core.errors import MessageError
 from fastvla_core.robot.contract import RobotContract
+from fastvla_core.robot.interpolate import between
 from fastvla_core.robot.joints import pick_stamp
 from training.bags import messages
 from training.bags.storage import RawMessage
@@ -32,12 +33,7 @@ class CommandTrack:
         Raises:
             MessageError: the type is not a command, or its names or values do not fit.
         """
-        if raw.type not in (messages.JOINT_TRAJECTORY, messages.FLOAT64_ARRAY):
-            raise MessageError(
-                f"{raw.topic}: commands of type {raw.type} cannot be read",
-                mend=f"record {messages.JOINT_TRAJECTORY} or {messages.FLOAT64_ARRAY}",
-            )
-        message = messages.from_cdr(raw.data, type_name=raw.type)
+        message = self._parse(raw)
         if raw.type == messages.FLOAT64_ARRAY:
             duration_ns = round(1e9 / self._contract.control_rate_hz)
             names = self._contract.action_names
@@ -69,6 +65,28 @@ class CommandTrack:
         self._times.append(at_ns)
         self._points.append(point)
 
+    def add_at(self, raw: RawMessage, at_ns: int) -> None:
+        """Take the first point of one message for an instant, whatever time it gives itself."""
+        message = self._parse(raw)
+        if raw.type == messages.FLOAT64_ARRAY:
+            self._put(raw.topic, at_ns, self._contract.action_names, message.data)
+        elif message.points:
+            self._put(raw.topic, at_ns, message.joint_names, message.points[0].positions)
+
+    @property
+    def points(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """The times [N] and the values [N, A] that were taken."""
+        width = len(self._contract.action_names)
+        return np.asarray(self._times, np.int64), np.asarray(self._points).reshape(-1, width)
+
+    def _parse(self, raw: RawMessage) -> Any:
+        if raw.type not in (messages.JOINT_TRAJECTORY, messages.FLOAT64_ARRAY):
+            raise MessageError(
+                f"{raw.topic}: commands of type {raw.type} cannot be read",
+                mend=f"record {messages.JOINT_TRAJECTORY} or {messages.FLOAT64_ARRAY}",
+            )
+        return messages.from_cdr(raw.data, type_name=raw.type)
+
     def sample(
         self, at_ns: NDArray[np.int64], *, max_gap_ns: int
     ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
@@ -89,11 +107,38 @@ class CommandTrack:
         span = times[after] - times[before]
         inside = (times[before] <= at_ns) & (at_ns <= times[after]) & (span <= max_gap_ns)
         weight = ((at_ns - times[before]) / np.maximum(span, 1))[:, None]
-        target = points[before] * (1.0 - weight) + points[after] * weight
-        if self._contract.gripper is not None:
-            target[:, -1] = points[before, -1]
+        target = between(self._contract, before=points[before], after=points[after], weight=weight)
         target[hit] = points[nearest[hit]]
         return target.astype(np.float32), hit | inside
+
+
+class IncrementTrack:
+    """Commands that say by how much each joint is to move; the gripper's value is absolute."""
+
+    def __init__(self, contract: RobotContract) -> None:
+        self._contract = contract
+        self._track = CommandTrack(contract)
+
+    def add(self, raw: RawMessage) -> None:
+        """Take one message; raises MessageError as `CommandTrack.add`."""
+        self._track.add_at(raw, raw.stamp_ns)
+
+    def sample(
+        self, at_ns: NDArray[np.int64], *, state: NDArray[np.float32], step_ns: int
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Targets [T, A] of the steps that begin at `at_ns` with `state` [T, A], rad and m.
+
+        The increments that came during a step are added up; a step without any is not usable.
+        """
+        times, points = self._track.points
+        first = np.searchsorted(times, at_ns, side="right")
+        last = np.searchsorted(times, at_ns + step_ns, side="right")
+        sums = np.concatenate([np.zeros((1, state.shape[1])), np.cumsum(points, axis=0)])
+        target = state + sums[last] - sums[first]
+        usable = last > first
+        if self._contract.gripper is not None and len(points):
+            target[:, -1] = points[np.maximum(last - 1, 0), -1]
+        return target.astype(np.float32), usable
 
 
 def header_ns(message: Any) -> int:

@@ -6,7 +6,8 @@ Source: https://mcap.dev/spec
 from __future__ import annotations
 
 import mmap
-from collections import defaultdict
+import zlib
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +17,11 @@ from struct import error as StructError
 import zstandard
 
 from fastvla_core.errors import BagError
-from training.bags.storage import BagProblem, full_type_name
+from training.bags.storage import BagProblem, TypeDefinition, full_type_name
 
 MAGIC = b"\x89MCAP0\r\n"
 HEADER, FOOTER, SCHEMA, CHANNEL, MESSAGE, CHUNK, MESSAGE_INDEX, CHUNK_INDEX = range(1, 9)
-METADATA, METADATA_INDEX, LAST_KNOWN, FIRST_PRIVATE = 0x0C, 0x0D, 0x0F, 0x80
+METADATA, METADATA_INDEX, DATA_END, FIRST_PRIVATE = 0x0C, 0x0D, 0x0F, 0x80
 
 RECORD = Struct("<BQ")
 U16 = Struct("<H")
@@ -68,6 +69,8 @@ class McapIndex:
         counts: Channel id to number of messages, as the indexes say.
         loose: (stamp, position, size) of the messages outside of chunks.
         chunk_times: Position of a chunk's record to its times, as the summary says.
+        chunk_counts: Position of a chunk's record to channel id to messages, as its indexes say.
+        definitions: The message types by name.
         metadata: What the recorder wrote beside the messages.
 
     Raises:
@@ -84,6 +87,8 @@ class McapIndex:
         self.chunks: list[Chunk] = []
         self.loose: list[tuple[int, int, int]] = []
         self.chunk_times: dict[int, tuple[int, int]] = {}
+        self.chunk_counts: dict[int, Counter[int]] = defaultdict(Counter)
+        self.definitions: dict[str, TypeDefinition] = {}
         self._schemas: dict[int, str] = {}
         if self.content[:8] != MAGIC:
             raise BagError(f"{path}: is not an mcap file", mend="check that the copy is complete")
@@ -95,7 +100,7 @@ class McapIndex:
         while at + RECORD.size <= len(content):
             kind, size = RECORD.unpack_from(content, at)
             start, end = at + RECORD.size, at + RECORD.size + size
-            unknown = kind == 0 or LAST_KNOWN < kind < FIRST_PRIVATE
+            unknown = kind == 0 or DATA_END < kind < FIRST_PRIVATE
             if unknown or end > len(content):
                 break
             try:
@@ -115,6 +120,8 @@ class McapIndex:
         elif kind == MESSAGE_INDEX:
             key, size = U16.unpack_from(content, start)[0], _U32.unpack_from(content, start + 2)[0]
             self.counts[key] += size // 16
+            if self.chunks:
+                self.chunk_counts[self.chunks[-1].offset][key] += size // 16
         elif kind == MESSAGE:
             key, _, stamp_ns, _ = MESSAGE_HEAD.unpack_from(content, start)
             self.loose.append((stamp_ns, start, end - start))
@@ -128,6 +135,23 @@ class McapIndex:
             self.definition(kind, content[start:end])
         elif kind == METADATA:
             self._metadata(content[start:end])
+        elif kind == DATA_END and self.loose:
+            self._check_data(start)
+
+    def _check_data(self, start: int) -> None:
+        """Messages outside of chunks are covered by the checksum of the whole data section only."""
+        stated = _U32.unpack_from(self.content, start)[0]
+        with memoryview(self.content) as view, view[: start - RECORD.size] as data:
+            wrong = stated and zlib.crc32(data) != stated
+        if wrong:
+            self._report(
+                BagProblem(
+                    message=f"{self._path}: the checksum over its messages is wrong; they are "
+                    "read, but some of them may be damaged",
+                    mend="copy the file again from where it was recorded",
+                    loses_data=True,
+                )
+            )
 
     def _chunk_at(self, start: int, end: int) -> Chunk:
         start_ns, end_ns, size, crc = _CHUNK_HEAD.unpack_from(self.content, start)
@@ -141,13 +165,17 @@ class McapIndex:
         """Take a schema or channel record; they stand inside of chunks, too."""
         key = U16.unpack_from(record)[0]
         if kind == SCHEMA:
-            self._schemas[key] = _text(record, 2)[0]
+            name, at = _text(record, 2)
+            form, at = _text(record, at)
+            self._schemas[key] = full_type_name(name)
+            self.definitions[full_type_name(name)] = TypeDefinition(
+                format=form, text=_text(record, at)[0]
+            )
             return
         schema = U16.unpack_from(record, 2)[0]
         topic, at = _text(record, 4)
         encoding, _ = _text(record, at)
-        type_name = full_type_name(self._schemas.get(schema, ""))
-        self.channels[key] = Channel(topic, type_name, encoding)
+        self.channels[key] = Channel(topic, self._schemas.get(schema, ""), encoding)
 
     def _metadata(self, record: bytes) -> None:
         name, at = _text(record, 0)
@@ -181,7 +209,7 @@ class McapIndex:
 
     def _is_cut(self, at: int) -> bool:
         kind, size = RECORD.unpack_from(self.content, at)
-        return 0 < kind <= LAST_KNOWN and size < 2**32
+        return 0 < kind <= DATA_END and size < 2**32
 
     def _from_summary(self, behind: int) -> int:
         """Chunks and metadata that only the summary can still find; how many chunks."""

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from rosbags.serde import SerdeError
+from rosbags.typesys.store import Typestore
 
 from fastvla_core.bags.definitions import typestore
 from fastvla_core.errors import MessageError
@@ -90,15 +91,19 @@ def to_cdr(message: Any, *, type_name: str) -> bytes:
     return bytes(typestore().serialize_cdr(message, type_name))
 
 
-def from_cdr(data: bytes | memoryview, *, type_name: str) -> Any:
+def from_cdr(data: bytes | memoryview, *, type_name: str, store: Typestore | None = None) -> Any:
     """Deserialise one message; large fields are read-only views of `data`.
+
+    Args:
+        store: Defines the type; by default the standard messages and our own.
 
     Raises:
         MessageError: the bytes are not a message of that type.
     """
     try:
-        return typestore().deserialize_cdr(data, type_name)
-    except (SerdeError, StructError, ValueError, IndexError, AssertionError) as error:
+        return (store or typestore()).deserialize_cdr(data, type_name)
+    except (SerdeError, StructError, ValueError, LookupError, AssertionError, TypeError,
+            OverflowError, MemoryError, RecursionError) as error:  # fmt: skip
         raise MessageError(
             f"{len(data)} bytes are no {type_name} ({error})",
             mend="check that publisher and recorder use the same message package",

@@ -9,7 +9,8 @@ import re
 import shutil
 import tempfile
 import weakref
-from collections.abc import Collection, Iterator
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -22,8 +23,18 @@ from fastvla_core.errors import BagError
 from fastvla_core.robot.contract import RobotContract
 from fastvla_core.robot.contract_file import parse_contract
 from training.bags import mcap_index, storage_db3, storage_mcap
-from training.bags.storage import ZSTD_MAGIC, BagProblem, RawMessage, Storage, TopicInfo
+from training.bags.storage import (
+    EVER,
+    ZSTD_MAGIC,
+    BagProblem,
+    RawMessage,
+    Storage,
+    TimeRange,
+    TopicInfo,
+    TypeDefinition,
+)
 from training.bags.task_topics import RecordedTask, recorded_task
+from training.bags.type_library import TypeLibrary
 
 METADATA_FILE = "metadata.yaml"
 _YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -48,13 +59,17 @@ def recordings_in(folder: Path) -> list[Path]:
     return [folder] if is_one else files
 
 
-def open_bag(path: str | Path) -> Bag:
+def open_bag(path: str | Path, *, msgs: Sequence[Path] = ()) -> Bag:
     """Open a bag folder or a single storage file.
+
+    Args:
+        msgs: Folders with `PACKAGE/msg/NAME.msg` below them, for types that the bag does not
+            define and that are not standard.
 
     Raises:
         BagError: nothing of it can be read; says why and what to do.
     """
-    return Bag(Path(path))
+    return Bag(Path(path), msgs=msgs)
 
 
 class Bag:
@@ -66,9 +81,10 @@ class Bag:
         metadata: Content of `metadata.yaml`, or empty.
         info: What the recorder wrote beside the messages (`fastvla.instruction`, ...).
         problems: What is wrong with it.
+        types: The definitions of its message types.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, msgs: Sequence[Path] = ()) -> None:
         self.path = path
         self.problems: list[BagProblem] = []
         self.metadata: dict[str, Any] = {}
@@ -80,6 +96,7 @@ class Bag:
         self.info: dict[str, str] = {str(key): str(value) for key, value in custom.items()}
         for storage in self._storages:
             self.info.update(storage.metadata)
+        self.types = TypeLibrary(self._definitions(), folders=msgs)
 
     def __enter__(self) -> Bag:
         return self
@@ -110,9 +127,16 @@ class Bag:
             )
         return merged
 
-    def messages(self, topics: Collection[str] | None = None) -> Iterator[RawMessage]:
+    @property
+    def lost(self) -> Counter[str]:
+        """Topic to number of messages that are known to be there and could not be read so far."""
+        return sum((storage.lost for storage in self._storages), Counter())
+
+    def messages(
+        self, topics: Collection[str] | None = None, *, during: TimeRange = EVER
+    ) -> Iterator[RawMessage]:
         """Messages of those topics (of all by default) in order of receipt, over all files."""
-        streams = [storage.messages(topics) for storage in self._storages]
+        streams = [storage.messages(topics, during=during) for storage in self._storages]
         if len(streams) == 1:
             return streams[0]
         return heapq.merge(*streams, key=lambda message: message.stamp_ns)
@@ -147,6 +171,9 @@ class Bag:
     def _from_topics(self) -> RecordedTask:
         """What `ros2 bag record` kept of the task; our own recorder writes it beside."""
         return recorded_task(self.topics.values(), self.messages)
+
+    def _definitions(self) -> dict[str, TypeDefinition]:
+        return {k: v for storage in self._storages for k, v in storage.definitions.items()}
 
     def _report(self, problem: BagProblem) -> None:
         self.problems.append(problem)
@@ -188,7 +215,9 @@ class Bag:
             if not isinstance(information.get("custom_data") or {}, dict):
                 raise TypeError("custom_data")
             return information
-        except (yaml.YAMLError, OSError, ValueError, TypeError, KeyError, AttributeError):
+        # Nested a thousand deep, YAML ends in a RecursionError.
+        except (yaml.YAMLError, OSError, ValueError, TypeError, LookupError, AttributeError,
+                RecursionError):  # fmt: skip
             self._note(f"{METADATA_FILE} cannot be read", "`ros2 bag reindex` writes it anew")
             return {}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
@@ -29,6 +30,28 @@ class TopicInfo:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TypeDefinition:
+    """How a bag defines a message type; `format` is `ros2msg` or `ros2idl`."""
+
+    format: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimeRange:
+    """Times of receipt from `start_ns` on, before `end_ns`."""
+
+    start_ns: int = 0
+    end_ns: int = 2**63 - 1
+
+    def __contains__(self, stamp_ns: object) -> bool:
+        return isinstance(stamp_ns, int) and self.start_ns <= stamp_ns < self.end_ns
+
+
+EVER = TimeRange()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BagProblem:
     """Something wrong with a recording, what to do about it, and whether messages are lost."""
 
@@ -50,8 +73,20 @@ class Storage(Protocol):
         """What the recorder wrote beside the messages."""
         ...
 
-    def messages(self, topics: Collection[str] | None = None) -> Iterator[RawMessage]:
-        """Messages in order of receipt, of those topics only."""
+    @property
+    def definitions(self) -> Mapping[str, TypeDefinition]:
+        """The message types that it defines itself, by name."""
+        ...
+
+    @property
+    def lost(self) -> Counter[str]:
+        """Topic to number of messages that are known to be there and could not be read so far."""
+        ...
+
+    def messages(
+        self, topics: Collection[str] | None = None, *, during: TimeRange = EVER
+    ) -> Iterator[RawMessage]:
+        """Messages in order of receipt, of those topics and that time only."""
         ...
 
     def close(self) -> None:

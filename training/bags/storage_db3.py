@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import sqlite3
 import tempfile
 import weakref
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import zstandard
 
 from fastvla_core.errors import BagError
-from training.bags.storage import ZSTD_MAGIC, BagProblem, RawMessage, TopicInfo, full_type_name
+from training.bags.storage import (
+    EVER,
+    ZSTD_MAGIC,
+    BagProblem,
+    RawMessage,
+    TimeRange,
+    TopicInfo,
+    TypeDefinition,
+    full_type_name,
+)
 
 MAGIC = b"SQLite format 3\x00"
 
@@ -31,8 +43,11 @@ class Sqlite3File:
 
     def __init__(self, path: Path, *, report: Callable[[BagProblem], None]) -> None:
         self._path, self._report = path, report
-        self._reported = False
+        self._reported: set[str] = set()
+        self._bad_rows: set[int] = set()
+        self.lost: Counter[str] = Counter()
         self.metadata: dict[str, str] = {}
+        self.definitions: dict[str, TypeDefinition] = {}
         self._source = self._with_log(path)
         try:
             self._topics = self._read_topics()
@@ -42,30 +57,57 @@ class Sqlite3File:
                 mend="check that the copy is complete; `sqlite3 FILE .recover` may save a part",
             ) from error
         self.topics = list(self._topics.values())
+        self._read_extras()
 
     def close(self) -> None:
         """Nothing to release: a connection lives only as long as a read."""
 
-    def messages(self, topics: Collection[str] | None = None) -> Iterator[RawMessage]:
+    def messages(
+        self, topics: Collection[str] | None = None, *, during: TimeRange = EVER
+    ) -> Iterator[RawMessage]:
         """Messages in order of receipt; where the file is damaged, those before the damage."""
         names = {
             key: (info.name, info.type)
             for key, info in self._topics.items()
             if info.encoding == "cdr" and (topics is None or info.name in topics)
         }
-        query = "SELECT topic_id, timestamp, data FROM messages"
-        if len(names) < len(self._topics):
-            query += f" WHERE topic_id IN ({','.join(map(str, names))})"
+        query = "SELECT id, topic_id, timestamp, data FROM messages"
+        limits = [f"topic_id IN ({','.join(map(str, names))})"] * (len(names) < len(self._topics))
+        if during != EVER:
+            limits.append(f"timestamp >= {during.start_ns} AND timestamp < {during.end_ns}")
+        if limits:
+            query += " WHERE " + " AND ".join(limits)
         with closing(self._connect()) as connection:
             try:
-                for key, stamp_ns, data in connection.execute(query + " ORDER BY timestamp, id"):
-                    if key in names:
-                        yield RawMessage(*names[key], stamp_ns, _plain(data))
-            except sqlite3.DatabaseError as error:
+                for row, key, stamp_ns, data in connection.execute(
+                    query + " ORDER BY timestamp, id"
+                ):
+                    plain = self._plain(data) if isinstance(stamp_ns, int) else None
+                    if key in names and plain is not None:
+                        yield RawMessage(*names[key], stamp_ns, plain)
+                    elif row not in self._bad_rows:
+                        self._bad_rows.add(row)
+                        self.lost[names[key][0] if key in names else "(unknown topic)"] += 1
+                        self._lost("holds damaged messages")
+            except (sqlite3.DatabaseError, OverflowError) as error:
                 self._lost(f"is damaged ({error}); the messages behind the damage are lost")
 
+    def _plain(self, data: Any) -> bytes | None:
+        """A message's bytes, also where it was compressed; None where that is damaged."""
+        if not isinstance(data, bytes):
+            return None
+        if data[:4] != ZSTD_MAGIC:
+            return data
+        try:
+            return zstandard.ZstdDecompressor().decompress(data)
+        except (zstandard.ZstdError, MemoryError):
+            return None
+
     def _connect(self) -> sqlite3.Connection:
-        return sqlite3.connect(f"{self._source.resolve().as_uri()}?mode=ro&immutable=1", uri=True)
+        uri = f"{self._source.resolve().as_uri()}?mode=ro&immutable=1"
+        connection = sqlite3.connect(uri, uri=True)
+        connection.text_factory = lambda text: text.decode("utf-8", "replace")
+        return connection
 
     def _with_log(self, path: Path) -> Path:
         """The path to read: a copy with the log written back, when there is a log."""
@@ -99,12 +141,31 @@ class Sqlite3File:
         with closing(self._connect()) as connection:
             rows = connection.execute("SELECT id, name, type, serialization_format FROM topics")
             for key, name, type_name, encoding in rows.fetchall():
-                count = self._count(connection, key)
-                info = TopicInfo(
-                    name=name, type=full_type_name(type_name), count=count, encoding=encoding
+                if not isinstance(key, int):
+                    continue
+                found[key] = TopicInfo(
+                    name=str(name),
+                    type=full_type_name(str(type_name)),
+                    count=self._count(connection, key),
+                    encoding=str(encoding),
                 )
-                found[key] = info
         return found
+
+    def _read_extras(self) -> None:
+        """What newer releases keep beside the messages; Humble's bags have none of it."""
+        with closing(self._connect()) as connection:
+            with contextlib.suppress(sqlite3.DatabaseError):
+                for (distribution,) in connection.execute("SELECT ros_distro FROM schema"):
+                    self.metadata["rosbag2.ROS_DISTRO"] = str(distribution)
+            with contextlib.suppress(sqlite3.DatabaseError):
+                rows = connection.execute(
+                    "SELECT topic_type, encoding, encoded_message_definition "
+                    "FROM message_definitions"
+                )
+                for name, form, text in rows:
+                    self.definitions[full_type_name(str(name))] = TypeDefinition(
+                        format=str(form), text=str(text)
+                    )
 
     def _count(self, connection: sqlite3.Connection, key: int) -> int:
         query = "SELECT COUNT(*) FROM messages WHERE topic_id = ?"
@@ -115,8 +176,8 @@ class Sqlite3File:
             return 0
 
     def _lost(self, what: str) -> None:
-        if not self._reported:
-            self._reported = True
+        if what not in self._reported:
+            self._reported.add(what)
             self._report(
                 BagProblem(
                     message=f"{self._path}: {what}",
@@ -124,7 +185,3 @@ class Sqlite3File:
                     loses_data=True,
                 )
             )
-
-
-def _plain(data: bytes) -> bytes:
-    return zstandard.ZstdDecompressor().decompress(data) if data[:4] == ZSTD_MAGIC else data

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import heapq
 import zlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
@@ -25,7 +25,14 @@ from training.bags.mcap_index import (
     Chunk,
     McapIndex,
 )
-from training.bags.storage import ZSTD_MAGIC, BagProblem, RawMessage, TopicInfo
+from training.bags.storage import (
+    EVER,
+    ZSTD_MAGIC,
+    BagProblem,
+    RawMessage,
+    TimeRange,
+    TopicInfo,
+)
 
 
 class McapFile:
@@ -42,10 +49,13 @@ class McapFile:
     def __init__(self, path: Path, *, report: Callable[[BagProblem], None]) -> None:
         self._path, self._report = path, report
         self._bad_chunks: set[int] = set()
+        self._bad_messages: set[tuple[str, int]] = set()
+        self.lost: Counter[str] = Counter()
         self._index = index = McapIndex(path, report=report)
         if not index.complete or not self._indexed():
             self._count_messages()
         self.metadata = index.metadata
+        self.definitions = index.definitions
         self.topics = self._topics()
         self._chunks = sorted(map(self._timed, index.chunks), key=lambda c: (c.start_ns, c.offset))
         index.loose.sort()
@@ -54,46 +64,57 @@ class McapFile:
         """Release the file."""
         self._index.content.close()
 
-    def messages(self, topics: Collection[str] | None = None) -> Iterator[RawMessage]:
+    def messages(
+        self, topics: Collection[str] | None = None, *, during: TimeRange = EVER
+    ) -> Iterator[RawMessage]:
         """Messages in order of receipt, also where chunks overlap in time."""
         wanted = {
             key: channel
             for key, channel in self._index.channels.items()
             if channel.encoding == "cdr" and (topics is None or channel.topic in topics)
         }
-        if self._index.loose:
-            yield from heapq.merge(
-                self._chunked(wanted), self._unchunked(wanted), key=lambda m: m.stamp_ns
-            )
-        else:
-            yield from self._chunked(wanted)
+        chunked, loose = self._chunked(wanted, during), self._unchunked(wanted, during)
+        stored = heapq.merge(chunked, loose, key=lambda m: m.stamp_ns)
+        yield from self._unpacked(stored if self._index.loose else chunked)
 
-    def _chunked(self, wanted: dict[int, Channel]) -> Iterator[RawMessage]:
+    def _unpacked(self, stored: Iterator[RawMessage]) -> Iterator[RawMessage]:
+        """Messages that were compressed one by one as they were before; broken ones left out."""
+        for raw in stored:
+            if raw.data[:4] != ZSTD_MAGIC:
+                yield raw
+                continue
+            try:
+                data = zstandard.ZstdDecompressor().decompress(raw.data)
+            except (zstandard.ZstdError, MemoryError) as error:
+                if (place := (raw.topic, raw.stamp_ns)) not in self._bad_messages:
+                    self._bad_messages.add(place)
+                    self.lost[raw.topic] += 1
+                    self._broken(f"a compressed message of '{raw.topic}' is damaged ({error})")
+                continue
+            yield raw._replace(data=data)
+
+    def _chunked(self, wanted: dict[int, Channel], during: TimeRange) -> Iterator[RawMessage]:
         pending: list[tuple[int, int, RawMessage]] = []
         number = 0
         for chunk in self._chunks:
+            if chunk.end_ns < during.start_ns or chunk.start_ns >= during.end_ns:
+                continue
             while pending and pending[0][0] < chunk.start_ns:
                 yield heapq.heappop(pending)[2]
             for key, stamp_ns, data in self._load(chunk):
-                if key in wanted:
-                    heapq.heappush(
-                        pending, (stamp_ns, number, self._raw(wanted[key], stamp_ns, data))
-                    )
+                if key in wanted and stamp_ns in during:
+                    raw = RawMessage(wanted[key].topic, wanted[key].type, stamp_ns, data)
+                    heapq.heappush(pending, (stamp_ns, number, raw))
                     number += 1
         while pending:
             yield heapq.heappop(pending)[2]
 
-    def _unchunked(self, wanted: dict[int, Channel]) -> Iterator[RawMessage]:
+    def _unchunked(self, wanted: dict[int, Channel], during: TimeRange) -> Iterator[RawMessage]:
         for stamp_ns, at, size in self._index.loose:
             key = U16.unpack_from(self._index.content, at)[0]
-            if key in wanted:
+            if key in wanted and stamp_ns in during:
                 data = self._index.content[at + MESSAGE_HEAD.size : at + size]
-                yield self._raw(wanted[key], stamp_ns, data)
-
-    def _raw(self, channel: Channel, stamp_ns: int, data: bytes | memoryview) -> RawMessage:
-        if data[:4] == ZSTD_MAGIC:
-            data = zstandard.ZstdDecompressor().decompress(data)
-        return RawMessage(channel.topic, channel.type, stamp_ns, data)
+                yield RawMessage(wanted[key].topic, wanted[key].type, stamp_ns, data)
 
     def _indexed(self) -> bool:
         known = self._index.counts.keys() <= self._index.channels.keys()
@@ -129,15 +150,23 @@ class McapFile:
             if chunk.offset not in self._bad_chunks:
                 self._bad_chunks.add(chunk.offset)
                 seconds = (chunk.end_ns - chunk.start_ns) / 1e9
-                self._report(
-                    BagProblem(
-                        message=f"{self._path}: the chunk at byte {chunk.offset} is damaged "
-                        f"({error}); {seconds:.2f} s of messages are lost",
-                        mend="copy the file again from where it was recorded",
-                        loses_data=True,
-                    )
+                for key, count in self._index.chunk_counts.get(chunk.offset, Counter()).items():
+                    if channel := self._index.channels.get(key):
+                        self.lost[channel.topic] += count
+                self._broken(
+                    f"the chunk at byte {chunk.offset} is damaged ({error}); "
+                    f"{seconds:.2f} s of messages are lost"
                 )
             return []
+
+    def _broken(self, what: str) -> None:
+        self._report(
+            BagProblem(
+                message=f"{self._path}: {what}",
+                mend="copy the file again from where it was recorded",
+                loses_data=True,
+            )
+        )
 
     def _decompress(self, chunk: Chunk) -> bytes:
         stored = self._index.content[chunk.data_at : chunk.data_at + chunk.data_size]

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Iterator
-from typing import Any
-
-from numpy.typing import NDArray
 
 from fastvla_core.bags.writer import absolute
 from fastvla_core.errors import BagError, MessageError
-from fastvla_core.robot.align import StaleStreamError, observe, required_streams
+from fastvla_core.robot.align import (
+    StaleStreamError,
+    camera_sample,
+    observe,
+    required_streams,
+)
 from fastvla_core.robot.buffers import JOINT_STATES, StreamBuffers
 from fastvla_core.robot.contract import CameraSpec, RobotContract
-from fastvla_core.robot.decode import decode_camera
 from fastvla_core.robot.joints import decode_joint_state, pick_stamp
 from fastvla_core.types import Observation
 from training.bags import messages
-from training.bags.labels import CommandTrack, header_ns
-from training.bags.reader import Bag
+from training.bags.clocks import ClockTally
+from training.bags.frames import PendingFrame, check_message
+from training.bags.labels import CommandTrack, IncrementTrack, header_ns
+from training.bags.recording import Recording
 from training.bags.storage import RawMessage
 from training.bags.writer import EXPERT_TOPIC
 
@@ -32,22 +35,32 @@ class BagStreams:
     """Feeds a recording into stream buffers in the order of receipt.
 
     Attributes:
-        buffers: As on the robot.
+        buffers: As on the robot. Pictures are unpacked when they are looked at (`unpack`).
         track: The commands read so far.
         bad: Topic to number of messages that broke a rule and were dropped, as they are live.
-        first_error: The first of them.
+        late: Topic to number of messages that came twice or too late to be kept.
+        unused: Topic to number of accepted messages that no `unpack` has asked for.
+        clocks: Topic to its header stamps against the times of receipt.
+        first_error: The first message that broke a rule.
 
     Raises:
         BagError: a required stream is not in the recording.
     """
 
-    def __init__(self, bag: Bag, *, contract: RobotContract) -> None:
+    def __init__(
+        self, bag: Recording, *, contract: RobotContract, increments: bool = False
+    ) -> None:
         self._bag, self._contract = bag, contract
         self.buffers = StreamBuffers(
             capacity=_CAMERA_SAMPLES, capacities={JOINT_STATES: _JOINT_SAMPLES}
         )
-        self.track = CommandTrack(contract)
+        self.track: CommandTrack | IncrementTrack = (
+            IncrementTrack(contract) if increments else CommandTrack(contract)
+        )
         self.bad: Counter[str] = Counter()
+        self.late: Counter[str] = Counter()
+        self.unused: Counter[str] = Counter()
+        self.clocks: defaultdict[str, ClockTally] = defaultdict(ClockTally)
         self.first_error: MessageError | None = None
         self._required = required_streams(contract)
         self._cameras = {
@@ -62,6 +75,9 @@ class BagStreams:
                 raise self._missing(f"camera '{camera.name}'", camera.topic)
         if self._joints is None:
             raise self._missing("the joint states", contract.joint_states.topic)
+        self._topics = {camera.name: topic for topic, camera in self._cameras.items()}
+        self._topics[JOINT_STATES] = self._joints
+        self._used: dict[str, int] = {}
         self._first: dict[str, int] = {}
         self._newest_ns = 0
 
@@ -80,8 +96,7 @@ class BagStreams:
                     continue
                 stream = self._push(raw)
             except MessageError as error:
-                self.bad[raw.topic] += 1
-                self.first_error = self.first_error or error
+                self._refuse(raw.topic, error)
                 continue
             yield stream
 
@@ -101,18 +116,51 @@ class BagStreams:
         """Whether nothing that may still come can change what is seen at that instant."""
         return self.horizon_ns >= at_ns or self._newest_ns >= at_ns + _PATIENCE_NS
 
+    def unpack(self, at_ns: int) -> None:
+        """Unpack the pictures that stand for an instant; those that are broken go, as live."""
+        for camera in self._contract.observed_cameras:
+            while sample := camera_sample(self.buffers, camera, at_ns=at_ns):
+                self._use(camera.name, sample.stamp_ns)
+                frame = sample.value
+                if not isinstance(frame, PendingFrame):
+                    break
+                try:
+                    pixels = frame.pixels()
+                except MessageError as error:
+                    self.buffers.remove(camera.name, stamp_ns=sample.stamp_ns)
+                    self._refuse(self._topics[camera.name], error)
+                    continue
+                self.buffers.replace(camera.name, stamp_ns=sample.stamp_ns, value=pixels)
+        if joints := self.buffers.hold(JOINT_STATES, at_ns=at_ns):
+            self._use(JOINT_STATES, joints.stamp_ns)
+
+    def _use(self, stream: str, stamp_ns: int) -> None:
+        if self._used.get(stream) != stamp_ns:
+            self._used[stream] = stamp_ns
+            self.unused[self._topics[stream]] -= 1
+
+    def _refuse(self, topic: str, error: MessageError) -> None:
+        self.bad[topic] += 1
+        self.first_error = self.first_error or error
+
     def _push(self, raw: RawMessage) -> str:
         message = messages.from_cdr(raw.data, type_name=raw.type)
-        stamp_ns = pick_stamp(self._contract, header_ns=header_ns(message), receive_ns=raw.stamp_ns)
+        header = header_ns(message)
+        stamp_ns = pick_stamp(self._contract, header_ns=header, receive_ns=raw.stamp_ns)
         camera = self._cameras.get(raw.topic)
         if camera is not None:
-            stream, value = camera.name, _pixels(message, raw.type, camera)
+            check_message(camera, message, type_name=raw.type)
+            stream, value = camera.name, PendingFrame(camera, message)
         else:
             stream = JOINT_STATES
             value = decode_joint_state(
                 self._contract, names=message.name, positions=message.position
             )
-        self.buffers.push(stream, stamp_ns=stamp_ns, value=value)
+        self.clocks[raw.topic].add(receive_ns=raw.stamp_ns, header_ns=header)
+        if self.buffers.push(stream, stamp_ns=stamp_ns, value=value):
+            self.unused[raw.topic] += 1
+        else:
+            self.late[raw.topic] += 1
         self._first.setdefault(stream, stamp_ns)
         self._newest_ns = max(self._newest_ns, stamp_ns)
         return stream
@@ -127,7 +175,7 @@ class BagStreams:
 
 
 def observe_at(
-    bag: Bag, *, contract: RobotContract, task: str, at_ns: Iterable[int]
+    bag: Recording, *, contract: RobotContract, task: str, at_ns: Iterable[int]
 ) -> Iterator[Observation | StaleStreamError]:
     """What the policy saw, or would have seen, at those instants; byte-equal to live.
 
@@ -141,8 +189,10 @@ def observe_at(
     waiting = deque(at_ns)
 
     def look() -> Observation | StaleStreamError:
+        at_ns = waiting.popleft()
+        streams.unpack(at_ns)
         try:
-            return observe(streams.buffers, contract=contract, task=task, at_ns=waiting.popleft())
+            return observe(streams.buffers, contract=contract, task=task, at_ns=at_ns)
         except StaleStreamError as error:
             return error
 
@@ -153,7 +203,7 @@ def observe_at(
         yield look()
 
 
-def find_topic(bag: Bag, topic: str) -> str | None:
+def find_topic(bag: Recording, topic: str) -> str | None:
     """The bag's name of a contract's topic: below the root, or below one namespace only."""
     name = absolute(topic)
     filled = [n for n, info in bag.topics.items() if info.count]
@@ -163,15 +213,6 @@ def find_topic(bag: Bag, topic: str) -> str | None:
     return below[0] if len(below) == 1 else None
 
 
-def _find_camera(bag: Bag, camera: CameraSpec) -> str | None:
+def _find_camera(bag: Recording, camera: CameraSpec) -> str | None:
     found = (find_topic(bag, topic) for topic in camera.transport_topics)
     return next((name for name in found if name is not None), None)
-
-
-def _pixels(message: Any, type_name: str, camera: CameraSpec) -> NDArray[Any]:
-    if type_name not in (messages.IMAGE, messages.COMPRESSED_IMAGE):
-        raise BagError(
-            f"camera '{camera.name}': '{camera.topic}' holds {type_name}",
-            mend=f"record {messages.IMAGE} or {messages.COMPRESSED_IMAGE}",
-        )
-    return decode_camera(camera, message)

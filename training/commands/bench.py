@@ -19,11 +19,11 @@ from fastvla_core.remote.dependency import require_grpc
 HELP = (
     "Measure on this machine, one after the other: image to command without the model, the "
     "control rate, and the embedded runtime beside rclpy (ros), inference in fp32, NF4, int8 and "
-    "compiled (policy), inference behind gRPC (remote), training (train). Only when it is asked "
-    "for: an hour of work, 1,000 goals with faults and 10,000 malformed messages (soak); exit "
-    "status 1 when anything was violated."
+    "compiled (policy), inference behind gRPC (remote), training (train), recordings to a cache "
+    "and a cache to batches (data). Only when it is asked for: an hour of work, 1,000 goals with "
+    "faults and 10,000 malformed messages (soak); exit status 1 when anything was violated."
 )
-PARTS = ("ros", "policy", "remote", "train")
+PARTS = ("ros", "policy", "remote", "train", "data")
 SOAK = "soak"
 
 
@@ -91,6 +91,16 @@ def run(args: argparse.Namespace) -> int:
         torch.set_num_threads(args.threads)
         report["train"] = samples_per_second(args.policy)
         _print_numbers("training, samples/s at batch 64", report["train"])
+    if "data" in parts:
+        from training.bench.data import measure_data
+
+        report["data"] = measure_data(seconds=args.seconds / 6)
+        parts_of = {k: v for k, v in report["data"].items() if isinstance(v, dict)}
+        _print_numbers(
+            "the recording", {k: v for k, v in report["data"].items() if k not in parts_of}
+        )
+        for name, numbers in parts_of.items():
+            _print_numbers(name, numbers)
     if SOAK in parts:
         report[SOAK] = importlib.import_module("fastvla_ros.bench.soak.command").measure(
             minutes=args.minutes,

@@ -216,7 +216,17 @@ def _live_recording(folder: Path, contract) -> list[Observation]:
     return seen
 
 
-def test_an_observation_from_the_bag_is_byte_equal_to_the_live_one(tmp_path, contract):
+def _aligned(contract, cameras: str, state: str):
+    joints = dataclasses.replace(contract.joint_states, align=state)
+    kinds = tuple(dataclasses.replace(c, align=cameras) for c in contract.cameras)
+    return dataclasses.replace(contract, joint_states=joints, cameras=kinds)
+
+
+@pytest.mark.parametrize(("cameras", "state"), [("hold", "hold"), ("nearest", "linear")])
+def test_an_observation_from_the_bag_is_byte_equal_to_the_live_one(
+    tmp_path, contract, cameras, state
+):
+    contract = _aligned(contract, cameras, state)
     live = _live_recording(tmp_path / "live", contract)
     assert len(live) > 30
     with open_bag(tmp_path / "live") as bag:
@@ -251,3 +261,106 @@ def test_bytes_that_are_no_message_are_dropped_and_counted(tmp_path, contract, w
     assert len(steps) == 20
     # Held for one step: 0.1 s is as old as joint states may be.
     assert np.array_equal(steps.state[10], steps.state[9])
+
+
+def test_the_next_state_can_be_the_action(write_episode, contract):
+    folder = write_episode(
+        frames=30, leave_out=lambda s, k: s == "command" or (s == "front" and 10 <= k < 15)
+    )
+    steps = steps_of(folder, contract, action="next_state")
+    # What follows a hole is no next state, and the last step has none.
+    assert list(steps.tick) == [*range(9), *range(15, 29)]
+    assert steps.dropped == {"front stale": 5, "no next state": 2}
+    assert np.array_equal(steps.label[:8], steps.state[1:9])
+    assert steps.label[8] == pytest.approx(0.09)
+
+
+def test_increments_are_added_to_the_state_and_the_gripper_is_not(tmp_path, contract):
+    with EpisodeWriter(tmp_path / "bag", contract=contract, instruction="x") as writer:
+        for k in range(10):
+            stamp = START_NS + k * S // 10
+            for camera in contract.policy_cameras:
+                writer.image(camera.name, stamp_ns=stamp, image=np.zeros((12, 16, 3), np.uint8))
+            writer.joint_state(contract.state_names, stamp_ns=stamp, positions=np.full(7, 0.1 * k))
+            for part in (1, 2):
+                # Two increments per step, but for the last two steps.
+                if k < 8:
+                    change = np.asarray([0.01 * part] * 6 + [0.02 + 0.001 * k])
+                    writer.command(
+                        contract.action_names,
+                        stamp_ns=stamp + part * S // 40,
+                        positions=change,
+                        duration_s=0.1,
+                    )
+    steps = steps_of(tmp_path / "bag", contract, action="delta")
+    assert list(steps.tick) == list(range(8))
+    assert steps.dropped == {"no command": 2}
+    expected = np.arange(8) * 0.1 + 0.03
+    assert steps.label[:, :6] == pytest.approx(np.outer(expected, np.ones(6)))
+    assert steps.label[:, 6] == pytest.approx(0.02 + 0.001 * np.arange(8))
+
+
+def _with_camera_clock(folder: Path, contract, *, late_ns) -> None:
+    """Pictures whose headers are of another clock than their times of receipt."""
+    with EpisodeWriter(folder, contract=contract, instruction="x") as writer:
+        for k in range(100):
+            at_ns = START_NS + k * S // 10
+            for camera in contract.policy_cameras:
+                message = messages.image_message(
+                    np.zeros((12, 16, 3), np.uint8), stamp_ns=at_ns - late_ns(k), frame_id=""
+                )
+                writer.write(
+                    camera.topic, type_name=messages.IMAGE, message=message, stamp_ns=at_ns
+                )
+            writer.joint_state(contract.state_names, stamp_ns=at_ns, positions=np.zeros(7))
+            writer.command(
+                contract.action_names, stamp_ns=at_ns, positions=np.zeros(7), duration_s=0.1
+            )
+
+
+def _by_receipt(contract):
+    return dataclasses.replace(contract, sync=dataclasses.replace(contract.sync, stamp="receive"))
+
+
+def test_a_clock_of_another_machine_is_named_and_receipt_aligns_it(tmp_path, contract):
+    _with_camera_clock(tmp_path / "off", contract, late_ns=lambda k: 3 * S)
+    with pytest.raises(BagError, match=r"no step is complete.*3\.000 s behind"):
+        steps_of(tmp_path / "off", contract)
+    steps = steps_of(tmp_path / "off", _by_receipt(contract))
+    assert len(steps) == 100
+    assert steps.notes == ()
+
+
+def test_a_clock_that_drifts_is_noted(tmp_path, contract):
+    _with_camera_clock(tmp_path / "drift", contract, late_ns=lambda k: k * 500_000)
+    steps = steps_of(tmp_path / "drift", contract)
+    (front, wrist) = steps.notes
+    assert "'/front/image_raw' drifts by 50" in front
+    assert "--clock receive" in wrist
+
+
+def test_headers_without_a_stamp_count_by_receipt_and_that_is_noted(tmp_path, contract):
+    _with_camera_clock(tmp_path / "zero", contract, late_ns=lambda k: START_NS + k * S // 10)
+    steps = steps_of(tmp_path / "zero", contract)
+    assert len(steps) == 100
+    assert any("'/front/image_raw' have no stamp" in note for note in steps.notes)
+
+
+def test_every_message_is_accounted_for(tmp_path, contract):
+    with EpisodeWriter(tmp_path / "bag", contract=contract, instruction="x") as writer:
+        for k in range(60):
+            stamp = START_NS + k * S // 30
+            for camera in contract.policy_cameras:
+                image = np.zeros((12, 16, 3), np.uint8)
+                writer.image(camera.name, stamp_ns=stamp, image=image)
+                if camera.name == "front" and k == 30:
+                    writer.image(camera.name, stamp_ns=stamp, image=image)
+            writer.joint_state(contract.state_names, stamp_ns=stamp, positions=np.zeros(7))
+            writer.command(
+                contract.action_names, stamp_ns=stamp, positions=np.zeros(7), duration_s=0.1
+            )
+    steps = steps_of(tmp_path / "bag", contract)
+    assert len(steps) == 20
+    assert steps.late_messages == {"/front/image_raw": 1}
+    assert steps.unused_messages["/front/image_raw"] == 40
+    assert steps.unused_messages["/wrist/image_raw"] == 40

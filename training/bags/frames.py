@@ -1,0 +1,58 @@
+"""Pictures of a recording that are unpacked only when a step looks at them.
+
+A camera gives three pictures per step of a policy; unpacking JPEG is most of the work.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastvla_core.errors import BagError, MessageError
+from fastvla_core.robot.contract import CameraSpec
+from fastvla_core.robot.decode import check_camera, decode_camera
+from fastvla_core.robot.encodings import LAYOUTS
+from fastvla_core.robot.packed import is_cut
+from training.bags import messages
+
+
+@dataclass(frozen=True, slots=True)
+class PendingFrame:
+    """One message of a camera."""
+
+    camera: CameraSpec
+    message: Any
+
+    def pixels(self) -> NDArray[Any]:
+        """As `decode_camera`; raises MessageError."""
+        return decode_camera(self.camera, self.message)
+
+
+def check_message(camera: CameraSpec, message: Any, *, type_name: str) -> None:
+    """Refuse at once what would be refused live, as far as that shows without unpacking.
+
+    Raises:
+        MessageError: another size or encoding than the contract's, or data that is cut short.
+        BagError: the topic holds no images.
+    """
+    if type_name not in (messages.IMAGE, messages.COMPRESSED_IMAGE):
+        raise BagError(
+            f"camera '{camera.name}': '{camera.topic}' holds {type_name}",
+            mend=f"record {messages.IMAGE} or {messages.COMPRESSED_IMAGE}",
+        )
+    if type_name == messages.IMAGE:
+        check_camera(camera, width=message.width, height=message.height, encoding=message.encoding)
+        layout = LAYOUTS.get(message.encoding)
+        cut = layout is not None and len(message.data) != (
+            message.step * (message.height * layout.half_rows // 2)
+        )
+    else:
+        data = np.asarray(message.data)
+        cut = not data.size or (camera.kind == "color" and is_cut(data))
+    if cut:
+        # Unpacking says what is wrong with it.
+        decode_camera(camera, message)
+        raise MessageError(f"camera '{camera.name}': a picture is cut short")
