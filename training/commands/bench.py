@@ -19,9 +19,10 @@ from fastvla_core.remote.dependency import require_grpc
 HELP = (
     "Measure on this machine, one after the other: image to command without the model, the "
     "control rate, and the embedded runtime beside rclpy (ros), inference in fp32, NF4, int8 and "
-    "compiled (policy), inference behind gRPC (remote), training (train)."
+    "compiled (policy), inference behind gRPC (remote), training (train), pruned visual tokens "
+    "and their caches (tokens), and what they do to success in the simulator (token-success)."
 )
-PARTS = ("ros", "policy", "remote", "train")
+PARTS = ("ros", "policy", "remote", "train", "tokens", "token-success")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,6 +34,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--runs", type=positive_int, default=1, help="of the comparison with rclpy")
     parser.add_argument("--rounds", type=positive_int, default=300, help="inferences per variant")
+    parser.add_argument(
+        "--episodes", type=positive_int, default=50, help="of token-success, per task and row"
+    )
+    parser.add_argument(
+        "--large", action="store_true", help="with tokens: the shapes of 2.9 billion weights, too"
+    )
     parser.add_argument("--threads", type=positive_int, default=os.cpu_count() or 1)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there")
 
@@ -77,6 +84,15 @@ def run(args: argparse.Namespace) -> int:
         torch.set_num_threads(args.threads)
         report["train"] = samples_per_second(args.policy)
         _print_numbers("training, samples/s at batch 64", report["train"])
+    if "tokens" in parts:
+        from training.bench.tokens import measure_times, time_lines
+
+        report["tokens"] = measure_times(
+            args.policy, rounds=args.rounds, threads=args.threads, large=args.large
+        )
+        print(*time_lines(report["tokens"]), sep="\n")
+    if "token-success" in parts:
+        report["token-success"] = _print_token_success(args)
     if args.json is not None:
         args.json.parent.mkdir(parents=True, exist_ok=True)
         args.json.write_text(json.dumps(report, indent=1))
@@ -102,6 +118,18 @@ def machine() -> dict[str, Any]:
         "numpy": numpy.__version__,
         "platform": platform.platform(),
     }
+
+
+def _print_token_success(args: argparse.Namespace) -> list[dict[str, Any]]:
+    from fastvla_core.sim.tasks import TASKS
+    from training.bench.tokens import measure_success, success_line
+
+    print(f"\nsuccess of {args.episodes} episodes each: {', '.join(TASKS)}", flush=True)
+    rows = []
+    for row in measure_success(args.policy, episodes=args.episodes, workers=args.threads):
+        rows.append(dataclasses.asdict(row))
+        print(success_line(row), flush=True)
+    return rows
 
 
 def _print_numbers(title: str, numbers: dict[str, Any]) -> None:

@@ -1,0 +1,193 @@
+"""Visual token pruning and caches of a policy of the simulated robot: time saved, and success."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from fastvla_core.models.vision_tokens.memory import TokenCounts
+from fastvla_core.models.vision_tokens.options import VisionTokens, keep_ratios
+from fastvla_core.policy import FastVLA
+from fastvla_core.sim.rollout import rollout
+from fastvla_core.sim.sim import TabletopSim
+from fastvla_core.sim.tasks import FIRST_EVALUATION_SEED, TASKS, sample_task
+from fastvla_core.types import ActionChunk, Observation
+from training.bench.stopwatch import Stopwatch
+from training.evaluate import EvaluationConfig, evaluate
+from training.statistics import wilson_interval
+
+_FIRST_SEED = 20_000_000
+_SHAPE_ROUNDS = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenTiming:
+    """Median times of one chunk [ms], and the shares of what was reused.
+
+    Attributes:
+        cpu_ms: Of the processor, all threads together: what other programs do hardly shows in it.
+        saved: Share of the plain variant's `cpu_ms`.
+    """
+
+    variant: str
+    p50_ms: float
+    cpu_ms: float
+    saved: float
+    cameras_reused: float
+    prefixes_reused: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenSuccess:
+    """Episodes that succeeded, per task, and the interval of the rate over all of them."""
+
+    variant: str
+    successes: Mapping[str, int]
+    episodes: int
+    success_rate: float
+    interval: tuple[float, float]
+
+
+def token_variants() -> dict[str, VisionTokens]:
+    """The rows of the table; the first is the plain one."""
+    variants = {"all tokens": VisionTokens()}
+    for keep in (0.5, 0.375, 0.25):
+        for pruning in ("adaptive", "uniform", "pool"):
+            if keep in keep_ratios(pruning):
+                variants[f"{pruning} {keep:g}"] = VisionTokens(pruning=pruning, keep=keep)
+    variants["prefix reuse"] = VisionTokens(prefix_reuse=True)
+    for levels in (0.0, 2.0, 4.0):
+        variants[f"camera reuse {levels:g}"] = VisionTokens(camera_reuse=levels)
+    variants["camera reuse 4, prefix"] = VisionTokens(camera_reuse=4.0, prefix_reuse=True)
+    return variants
+
+
+def measure_times(path: str, *, rounds: int, threads: int, large: bool) -> dict[str, Any]:
+    """Times of one chunk: of a policy of the simulated robot, and of large shapes.
+
+    Args:
+        path: The policy.
+        rounds: Observations that each variant of it is timed on.
+        threads: CPU threads.
+        large: Time the shapes of the preset "large" too: 6 GB.
+    """
+    import torch
+
+    from training.bench.token_shapes import large_shapes, smolvla_shapes, time_shapes
+
+    torch.set_num_threads(threads)
+    tables: dict[str, Iterable[Any]] = {"policy": time_tokens(path, rounds=rounds)}
+    tables["smolvla shapes"] = time_shapes(smolvla_shapes(), rounds=_SHAPE_ROUNDS)
+    if large:
+        tables["large shapes"] = time_shapes(large_shapes(), rounds=_SHAPE_ROUNDS)
+    return {name: [dataclasses.asdict(row) for row in rows] for name, rows in tables.items()}
+
+
+def time_tokens(path: str, *, rounds: int) -> list[TokenTiming]:
+    """Time the variants in turn on what the plain policy sees while it works."""
+    variants = token_variants()
+    policies = {
+        name: FastVLA.from_pretrained(path, vision_tokens=tokens)
+        for name, tokens in variants.items()
+    }
+    warm_up, *episodes = recorded_episodes(policies["all tokens"], rounds)
+    taken = {name: Stopwatch() for name in variants}
+    counts = {name: TokenCounts() for name in variants}
+    for episode in (warm_up, *episodes):
+        for policy in policies.values():
+            policy.reset()
+        for observation in episode:
+            for name, policy in policies.items():
+                with taken[name].lap(counted=episode is not warm_up):
+                    policy.infer(observation)
+        for name, policy in policies.items():
+            if policy.memory is not None:
+                counts[name] += policy.memory.counts
+    plain = taken["all tokens"].cpu_ms
+    return [
+        TokenTiming(
+            variant=name,
+            p50_ms=watch.p50_ms,
+            cpu_ms=watch.cpu_ms,
+            saved=1 - watch.cpu_ms / plain,
+            cameras_reused=counts[name].cameras_reused / max(1, counts[name].cameras),
+            prefixes_reused=counts[name].prefixes_reused / max(1, counts[name].prefixes),
+        )
+        for name, watch in taken.items()
+    ]
+
+
+def recorded_episodes(policy: FastVLA, count: int) -> list[list[Observation]]:
+    """What a policy sees while it works on unseen scenes: at least `count` observations behind the
+    first episode."""
+    episodes: list[list[Observation]] = []
+    with contextlib.closing(TabletopSim()) as sim:
+        while sum(map(len, episodes[1:])) < count:
+            seed = _FIRST_SEED + len(episodes)
+            seen: list[Observation] = []
+
+            def act(observation: Observation, seen: list[Observation] = seen) -> ActionChunk:
+                seen.append(observation)
+                return policy.infer(observation)
+
+            task = sample_task(TASKS[len(episodes) % len(TASKS)], seed)
+            rollout(sim, task, seed, act, execute=policy.config.n_action_steps)
+            episodes.append(seen)
+    return episodes
+
+
+def measure_success(path: str, *, episodes: int, workers: int) -> Iterator[TokenSuccess]:
+    """Closed loop in the simulator, every variant on the same scenes; a row when it is known.
+
+    What is exact acts as the plain policy does, and is left out.
+    """
+    seeds = FIRST_EVALUATION_SEED, FIRST_EVALUATION_SEED + episodes
+    for name, tokens in token_variants().items():
+        if tokens.active and tokens.pruning == "none" and not tokens.camera_reuse:
+            continue
+        successes = {}
+        for task in TASKS:
+            config = EvaluationConfig(
+                policy=path, task=task, seeds=seeds, vision_tokens=tokens, workers=workers
+            )
+            successes[task] = evaluate(config).successes
+        won, total = sum(successes.values()), episodes * len(TASKS)
+        yield TokenSuccess(
+            variant=name,
+            successes=successes,
+            episodes=total,
+            success_rate=won / total,
+            interval=wilson_interval(won, total),
+        )
+
+
+def success_line(row: TokenSuccess) -> str:
+    """A row as text."""
+    low, high = row.interval
+    each = " ".join(f"{row.successes[task]:4d}" for task in TASKS)
+    return f"  {row.variant:26} {each}  {row.success_rate:6.1%} ({low:.1%} - {high:.1%})"
+
+
+def time_lines(report: Mapping[str, list[dict[str, Any]]]) -> list[str]:
+    """The tables of times as text."""
+    titles = {
+        "policy": "one chunk of the policy, on what the plain one sees",
+        "smolvla shapes": "one chunk of SmolVLA's shapes, bfloat16, random weights",
+        "large shapes": "one chunk of the preset 'large', bfloat16, random weights",
+    }
+    text = []
+    for name, rows in report.items():
+        text += ["", titles[name], *map(_timing_line, rows)]
+    return text
+
+
+def _timing_line(row: Mapping[str, Any]) -> str:
+    times = f"{row['p50_ms']:9.2f} ms, {row['cpu_ms']:9.2f} ms of the processor"
+    line = f"  {row['variant']:26} {times}, {row['saved']:+6.1%} saved"
+    if "scene" in row:
+        return f"{line}  {row['scene']}"
+    reused = f"{row['cameras_reused']:.0%} of cameras, {row['prefixes_reused']:.0%} of prefixes"
+    return f"{line}  reused: {reused}" if row["cameras_reused"] else line
