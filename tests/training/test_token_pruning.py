@@ -26,14 +26,14 @@ def generator(seed: int = 0) -> torch.Generator:
 
 @pytest.mark.parametrize("mode", ["adaptive", "learned", "uniform", "pool"])
 def test_distillation_closes_the_gap_to_all_tokens(mode):
-    config = PruningTraining(mode=mode, keep=0.5, curriculum_steps=10, distillation=1e3)
+    config = PruningTraining(mode=mode, keep=0.25, curriculum_steps=10, distillation=1e3)
     policy = tiny_policy(vision_tokens=config.vision_tokens)
     model = policy.model
     objective = PruningObjective(model, config)
     held_out = model_batch(policy.config, rows=8, seed=1)
     before = objective.distance(model, held_out, generator=generator(9))
-    optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
-    for step in range(40):
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    for step in range(20):
         batch = model_batch(policy.config, rows=16, seed=100 + step)
         # The actions are noise: nearly all that there is to learn is the teacher.
         loss = objective(model, batch, generator=generator(step), step=step)
@@ -42,7 +42,7 @@ def test_distillation_closes_the_gap_to_all_tokens(mode):
         optimizer.step()
     after = objective.distance(model, held_out, generator=generator(9))
     assert before > 0
-    assert after < 0.8 * before
+    assert after < 0.5 * before
 
 
 def test_the_share_falls_through_the_prepared_ones_to_the_last():
