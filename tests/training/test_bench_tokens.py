@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 
+import pytest
 import torch
 
+from fastvla_core.errors import FastVLAError
 from fastvla_core.models.policies.flow_vla.model import FlowVLA
 from fastvla_core.models.vision_tokens.options import VisionTokens
 from fastvla_core.sim.tasks import TASKS
@@ -56,3 +58,9 @@ def test_success_is_counted_over_all_tasks(monkeypatch):
     low, high = row.interval
     assert low < 0.75 < high
     assert "75.0%" in tokens.success_line(row)
+
+
+def test_a_row_that_is_not_there_is_named_before_anything_is_run(monkeypatch):
+    monkeypatch.setattr(tokens, "evaluate", lambda _: pytest.fail("it ran"))
+    with pytest.raises(FastVLAError, match="no row 'adaptive 1'"):
+        list(tokens.measure_success("nano", episodes=1, workers=1, rows=["adaptive 1"]))

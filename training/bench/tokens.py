@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fastvla_core.errors import FastVLAError
 from fastvla_core.models.vision_tokens.memory import TokenCounts
 from fastvla_core.models.vision_tokens.options import VisionTokens, keep_ratios
 from fastvla_core.policy import FastVLA
@@ -139,15 +140,33 @@ def recorded_episodes(policy: FastVLA, count: int) -> list[list[Observation]]:
     return episodes
 
 
-def measure_success(path: str, *, episodes: int, workers: int) -> Iterator[TokenSuccess]:
+def success_variants() -> dict[str, VisionTokens]:
+    """The rows of the table of success: what is exact acts as the plain policy does."""
+    return {
+        name: tokens
+        for name, tokens in token_variants().items()
+        if not tokens.active or tokens.pruning != "none" or tokens.camera_reuse
+    }
+
+
+def measure_success(
+    path: str, *, episodes: int, workers: int, rows: Sequence[str] = ()
+) -> Iterator[TokenSuccess]:
     """Closed loop in the simulator, every variant on the same scenes; a row when it is known.
 
-    What is exact acts as the plain policy does, and is left out.
+    Args:
+        episodes: Per task and variant.
+        rows: Names of the variants; all of them if empty.
+    Raises:
+        FastVLAError: there is no such variant.
     """
     seeds = FIRST_EVALUATION_SEED, FIRST_EVALUATION_SEED + episodes
-    for name, tokens in token_variants().items():
-        if tokens.active and tokens.pruning == "none" and not tokens.camera_reuse:
-            continue
+    variants = success_variants()
+    for name in rows:
+        if name not in variants:
+            raise FastVLAError(f"there is no row '{name}'", mend=f"one of {', '.join(variants)}")
+    for name in rows or variants:
+        tokens = variants[name]
         successes = {}
         for task in TASKS:
             config = EvaluationConfig(

@@ -38,6 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--episodes", type=positive_int, default=50, help="of token-success, per task and row"
     )
     parser.add_argument(
+        "--row", action="append", default=[], help="of token-success: only this row"
+    )
+    parser.add_argument(
         "--large", action="store_true", help="with tokens: the shapes of 2.9 billion weights, too"
     )
     parser.add_argument("--threads", type=positive_int, default=os.cpu_count() or 1)
@@ -126,7 +129,10 @@ def _print_token_success(args: argparse.Namespace) -> list[dict[str, Any]]:
 
     print(f"\nsuccess of {args.episodes} episodes each: {', '.join(TASKS)}", flush=True)
     rows = []
-    for row in measure_success(args.policy, episodes=args.episodes, workers=args.threads):
+    found = measure_success(
+        args.policy, episodes=args.episodes, workers=args.threads, rows=args.row
+    )
+    for row in found:
         rows.append(dataclasses.asdict(row))
         print(success_line(row), flush=True)
     return rows
