@@ -134,6 +134,12 @@ def time_shapes(shapes: Shapes, *, rounds: int) -> list[ShapeTiming]:
     ]
 
 
+def shape_line(row: ShapeTiming) -> str:
+    """A row as text."""
+    times = f"{row.p50_ms:9.1f} ms, {row.cpu_ms:9.1f} ms of the processor"
+    return f"  {row.variant:26} {times}, {row.saved:+6.1%} saved  {row.scene}"
+
+
 def _frames(shapes: Shapes, scene: Scene) -> Iterator[Mapping[str, Tensor]]:
     """Noise on which a square moves on, in as many cameras as the scene says."""
     generator = _generator(0)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from fastvla_core.errors import FastVLAError
 from fastvla_core.models.vision_tokens.memory import TokenCounts
@@ -21,7 +19,6 @@ from training.evaluate import EvaluationConfig, evaluate
 from training.statistics import wilson_interval
 
 _FIRST_SEED = 20_000_000
-_SHAPE_ROUNDS = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,27 +61,6 @@ def token_variants() -> dict[str, VisionTokens]:
         variants[f"camera reuse {levels:g}"] = VisionTokens(camera_reuse=levels)
     variants["camera reuse 4, prefix"] = VisionTokens(camera_reuse=4.0, prefix_reuse=True)
     return variants
-
-
-def measure_times(path: str, *, rounds: int, threads: int, large: bool) -> dict[str, Any]:
-    """Times of one chunk: of a policy of the simulated robot, and of large shapes.
-
-    Args:
-        path: The policy.
-        rounds: Observations that each variant of it is timed on.
-        threads: CPU threads.
-        large: Time the shapes of the preset "large" too: 6 GB.
-    """
-    import torch
-
-    from training.bench.token_shapes import large_shapes, smolvla_shapes, time_shapes
-
-    torch.set_num_threads(threads)
-    tables: dict[str, Iterable[Any]] = {"policy": time_tokens(path, rounds=rounds)}
-    tables["smolvla shapes"] = time_shapes(smolvla_shapes(), rounds=_SHAPE_ROUNDS)
-    if large:
-        tables["large shapes"] = time_shapes(large_shapes(), rounds=_SHAPE_ROUNDS)
-    return {name: [dataclasses.asdict(row) for row in rows] for name, rows in tables.items()}
 
 
 def time_tokens(path: str, *, rounds: int) -> list[TokenTiming]:
@@ -190,23 +166,9 @@ def success_line(row: TokenSuccess) -> str:
     return f"  {row.variant:26} {each}  {row.success_rate:6.1%} ({low:.1%} - {high:.1%})"
 
 
-def time_lines(report: Mapping[str, list[dict[str, Any]]]) -> list[str]:
-    """The tables of times as text."""
-    titles = {
-        "policy": "one chunk of the policy, on what the plain one sees",
-        "smolvla shapes": "one chunk of SmolVLA's shapes, bfloat16, random weights",
-        "large shapes": "one chunk of the preset 'large', bfloat16, random weights",
-    }
-    text = []
-    for name, rows in report.items():
-        text += ["", titles[name], *map(_timing_line, rows)]
-    return text
-
-
-def _timing_line(row: Mapping[str, Any]) -> str:
-    times = f"{row['p50_ms']:9.2f} ms, {row['cpu_ms']:9.2f} ms of the processor"
-    line = f"  {row['variant']:26} {times}, {row['saved']:+6.1%} saved"
-    if "scene" in row:
-        return f"{line}  {row['scene']}"
-    reused = f"{row['cameras_reused']:.0%} of cameras, {row['prefixes_reused']:.0%} of prefixes"
-    return f"{line}  reused: {reused}" if row["cameras_reused"] else line
+def timing_line(row: TokenTiming) -> str:
+    """A row as text."""
+    times = f"{row.p50_ms:9.2f} ms, {row.cpu_ms:9.2f} ms of the processor"
+    line = f"  {row.variant:26} {times}, {row.saved:+6.1%} saved"
+    reused = f"{row.cameras_reused:.0%} of cameras, {row.prefixes_reused:.0%} of prefixes"
+    return f"{line}  reused: {reused}" if row.cameras_reused or row.prefixes_reused else line

@@ -20,9 +20,11 @@ HELP = (
     "Measure on this machine, one after the other: image to command without the model, the "
     "control rate, and the embedded runtime beside rclpy (ros), inference in fp32, NF4, int8 and "
     "compiled (policy), inference behind gRPC (remote), training (train), pruned visual tokens "
-    "and their caches (tokens), and what they do to success in the simulator (token-success)."
+    "and their caches (tokens), on the shapes of larger policies (token-shapes), and their success "
+    "in the simulator (token-success)."
 )
-PARTS = ("ros", "policy", "remote", "train", "tokens", "token-success")
+PARTS = ("ros", "policy", "remote", "train", "tokens", "token-shapes", "token-success")
+_SHAPE_ROUNDS = 5
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--row", action="append", default=[], help="of token-success: only this row"
     )
     parser.add_argument(
-        "--large", action="store_true", help="with tokens: the shapes of 2.9 billion weights, too"
+        "--large", action="store_true", help="with token-shapes: 2.9 billion weights, too"
     )
     parser.add_argument("--threads", type=positive_int, default=os.cpu_count() or 1)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there")
@@ -88,12 +90,9 @@ def run(args: argparse.Namespace) -> int:
         report["train"] = samples_per_second(args.policy)
         _print_numbers("training, samples/s at batch 64", report["train"])
     if "tokens" in parts:
-        from training.bench.tokens import measure_times, time_lines
-
-        report["tokens"] = measure_times(
-            args.policy, rounds=args.rounds, threads=args.threads, large=args.large
-        )
-        print(*time_lines(report["tokens"]), sep="\n")
+        report["tokens"] = _print_token_times(args)
+    if "token-shapes" in parts:
+        report["token-shapes"] = _print_token_shapes(args)
     if "token-success" in parts:
         report["token-success"] = _print_token_success(args)
     if args.json is not None:
@@ -121,6 +120,34 @@ def machine() -> dict[str, Any]:
         "numpy": numpy.__version__,
         "platform": platform.platform(),
     }
+
+
+def _print_token_times(args: argparse.Namespace) -> list[dict[str, Any]]:
+    import torch
+
+    from training.bench.tokens import time_tokens, timing_line
+
+    torch.set_num_threads(args.threads)
+    print("\nvisual tokens: one chunk, on what the plain policy sees")
+    rows = time_tokens(args.policy, rounds=args.rounds)
+    print(*map(timing_line, rows), sep="\n", flush=True)
+    return [dataclasses.asdict(row) for row in rows]
+
+
+def _print_token_shapes(args: argparse.Namespace) -> dict[str, list[dict[str, Any]]]:
+    import torch
+
+    from training.bench.token_shapes import large_shapes, shape_line, smolvla_shapes, time_shapes
+
+    torch.set_num_threads(args.threads)
+    found = {}
+    for name in ("smolvla", "large") if args.large else ("smolvla",):
+        shapes = smolvla_shapes() if name == "smolvla" else large_shapes()
+        print(f"\nvisual tokens: one chunk of {name} shapes, bfloat16, random weights")
+        rows = time_shapes(shapes, rounds=min(args.rounds, _SHAPE_ROUNDS))
+        print(*map(shape_line, rows), sep="\n", flush=True)
+        found[name] = [dataclasses.asdict(row) for row in rows]
+    return found
 
 
 def _print_token_success(args: argparse.Namespace) -> list[dict[str, Any]]:
