@@ -23,6 +23,8 @@ from fastvla_core.models.lerobot.files import NO_LOCAL_FILES, LocalFiles
 from fastvla_core.models.loading import Quantization, load_config, load_model, quantization_of
 from fastvla_core.models.registry import POLICIES, PRESETS
 from fastvla_core.models.statistics import Statistics
+from fastvla_core.models.vision_tokens.memory import TokenMemory
+from fastvla_core.models.vision_tokens.options import ALL_TOKENS, VisionTokens
 from fastvla_core.models.weightless import weightless
 from fastvla_core.quant import dequantized
 from fastvla_core.robot.contract import RobotContract
@@ -65,13 +67,25 @@ class FastVLA:
         model: The network.
         processor: Observations to batches and outputs to targets.
         quantization: "nf4" or "int8" where the large linear layers are stored so, else None.
+        memory: What the inferences of this goal have left behind for the next; None where nothing
+            is to be left.
     """
 
-    def __init__(self, *, config: Any, model: Any, processor: Any, seed: int = 0) -> None:
+    def __init__(
+        self,
+        *,
+        config: Any,
+        model: Any,
+        processor: Any,
+        seed: int = 0,
+        vision_tokens: VisionTokens | None = None,
+    ) -> None:
         self.config = config
         self.model = model
         self.processor = processor
         self.quantization = quantization_of(model)
+        if vision_tokens is not None:
+            self._use(vision_tokens)
         self._unpacked = dequantized if self.quantization else nullcontext
         self.reset(seed)
 
@@ -102,6 +116,7 @@ class FastVLA:
         binding: RobotBinding | None = None,
         files: LocalFiles = NO_LOCAL_FILES,
         dtype: torch.dtype | None = None,
+        vision_tokens: VisionTokens | None = None,
         seed: int = 0,
     ) -> FastVLA:
         """Load a policy for inference.
@@ -117,11 +132,14 @@ class FastVLA:
                 stands for which, and the time between two actions.
             files: Local folders for parts that the checkpoint names by their place on the Hub.
             dtype: Type of the weights at full precision; None takes the checkpoint's choice.
+            vision_tokens: Which visual tokens are kept and what is reused; None takes the
+                checkpoint's choice, which is all and nothing unless its config says otherwise.
             seed: Of the noise; see `reset`.
         Raises:
             CheckpointError: a file is missing, damaged, or does not fit the others.
             ContractError: the policy was trained for another robot; lists the differences.
             QuantError: the weights cannot be quantised.
+            PolicyError: the policy's visual tokens cannot be treated so.
         """
         folder = find_checkpoint(path_or_name)
         family, config = load_config(folder, files=files)
@@ -131,7 +149,13 @@ class FastVLA:
         processor = family.load_processor(folder, config, files=files)
         model = load_model(family, config, folder, quantization=quantization)
         model = model.to(device=device, dtype=dtype)
-        return cls(config=config, model=model, processor=processor, seed=seed)
+        return cls(
+            config=config,
+            model=model,
+            processor=processor,
+            seed=seed,
+            vision_tokens=vision_tokens,
+        )
 
     @property
     def device(self) -> torch.device:
@@ -139,13 +163,14 @@ class FastVLA:
         return next(self.model.parameters()).device
 
     def reset(self, seed: int = 0) -> None:
-        """Start over: chunks count from 0, and the noise comes from `seed`.
+        """Start over: chunks count from 0, the noise comes from `seed`, nothing is remembered.
 
         The noise of an inference depends on the seed and the observation's stamp only: the same
         observation gives the same chunk, alone and in a batch.
         """
         self._seed = seed
         self._chunks = 0
+        self.memory: TokenMemory | None = None
 
     def compile(self) -> None:
         """Compile the network with Inductor; the next inference, and the first of each further
@@ -162,12 +187,25 @@ class FastVLA:
         self.model.compile_parts()
 
     @property
+    def vision_tokens(self) -> VisionTokens:
+        """Which visual tokens are kept and what is reused."""
+        return getattr(self.model, "vision_tokens", ALL_TOKENS)
+
+    @property
     def conditionings(self) -> tuple[Conditioning, ...]:
         """The ways in which a chunk can be made to agree with a prefix; empty when in none."""
         return getattr(self.config, "conditionings", ())
 
     def infer(self, observation: Observation, *, prefix: ChunkPrefix | None = None) -> ActionChunk:
-        """One chunk for one observation; see `infer_batch`."""
+        """One chunk for one observation; see `infer_batch`.
+
+        Unlike in a batch, the observation follows those before it since the last `reset`: what is
+        remembered of them for `vision_tokens` is used, until another instruction comes.
+        """
+        if self.vision_tokens.remembers:
+            if self.memory is None or self.memory.task != observation.task:
+                self.memory = TokenMemory(observation.task)
+            return self._infer([observation], [prefix], self.memory)[0]
         return self.infer_batch([observation], prefixes=[prefix])[0]
 
     def infer_batch(
@@ -185,21 +223,30 @@ class FastVLA:
             PolicyError: the network gave a value that is not finite, or a prefix asks for what the
                 policy cannot do.
         """
-        if not observations:
-            return []
+        return self._infer(observations, prefixes, None) if observations else []
+
+    def _infer(
+        self,
+        observations: Sequence[Observation],
+        prefixes: Sequence[ChunkPrefix | None] | None,
+        memory: TokenMemory | None,
+    ) -> list[ActionChunk]:
         batch = self.processor.observation_batch(observations, device=self.device)
         noise = torch.stack([self._noise(observation) for observation in observations])
         self.model.eval()
+        remembered = {} if memory is None else {"memory": memory}
         if prefixes is None or not any(prefixes):
-            with torch.inference_mode(), self._unpacked(self.model):
-                actions = self.model(batch, noise.to(self.device))
+            # What is remembered may be differentiated through later, see below.
+            mode = torch.inference_mode() if memory is None else torch.no_grad()
+            with mode, self._unpacked(self.model):
+                actions = self.model(batch, noise.to(self.device), **remembered)
         else:
             for prefix in filter(None, prefixes):
                 self.require_conditioning(prefix.conditioning)
             continued = self.processor.flow_prefix(prefixes, observations, device=self.device)
             # Guidance differentiates through the network, which inference mode rules out.
             with torch.no_grad(), self._unpacked(self.model):
-                actions = self.model(batch, noise.to(self.device), continued)
+                actions = self.model(batch, noise.to(self.device), continued, **remembered)
         targets = self.processor.targets(actions, observations)
         return [self._chunk(*pair) for pair in zip(observations, targets, strict=True)]
 
@@ -216,8 +263,11 @@ class FastVLA:
                 mend="leave it out of the recipe, or start from another policy",
             )
         config = dataclasses.replace(self.config, **changes)
-        model = POLICIES.load(config.to_dict()["type"]).model(config)
-        model.load_state_dict(self.model.state_dict())
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            model = POLICIES.load(config.to_dict()["type"]).model(config)
+        # What the changes add to the network begins with fresh weights.
+        model.load_state_dict({**model.state_dict(), **self.model.state_dict()})
         processor = copy.copy(self.processor)
         processor.config = config
         return FastVLA(config=config, model=model.to(self.device), processor=processor)
@@ -275,6 +325,23 @@ class FastVLA:
             family.save_config(new, self.config)
             family.save_weights(new, self.model)
             family.save_processor(new, self.processor)
+
+    def _use(self, vision_tokens: VisionTokens) -> None:
+        kind, pruning = self.config.to_dict()["type"], vision_tokens.pruning
+        known = getattr(self.model, "prunings", ())
+        if vision_tokens.active and not known:
+            raise PolicyError(
+                f"this policy ({kind}) can neither prune its visual tokens nor reuse them",
+                mend="leave the options of the visual tokens out",
+            )
+        if pruning != "none" and pruning not in known:
+            raise PolicyError(
+                f"this policy ({kind}) cannot prune its visual tokens by '{pruning}'; it can by: "
+                f"{', '.join(known)}",
+                mend="choose another way, or train a scorer: `training.pruning` in the recipe",
+            )
+        if known:
+            self.model.vision_tokens = vision_tokens
 
     def _noise(self, observation: Observation) -> Tensor:
         text = f"{self._seed} {observation.stamp_ns}".encode()

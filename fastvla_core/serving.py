@@ -9,6 +9,7 @@ import torch
 
 from fastvla_core.errors import DependencyError
 from fastvla_core.models.loading import Quantization
+from fastvla_core.models.vision_tokens.options import VisionTokens
 from fastvla_core.policy import FastVLA
 from fastvla_core.robot.contract import RobotContract
 from fastvla_core.types import Observation
@@ -24,6 +25,7 @@ def load_to_serve(
     device: str = "auto",
     threads: int = 0,
     contract: RobotContract | None = None,
+    vision_tokens: VisionTokens | None = None,
 ) -> FastVLA:
     """Load a policy as the parameters of a server say.
 
@@ -33,6 +35,8 @@ def load_to_serve(
         device: "auto", "cpu" or "cuda"; "auto" takes a GPU where there is one.
         threads: Of the CPU; 0 leaves PyTorch's choice.
         contract: The robot that is served.
+        vision_tokens: Which visual tokens are kept and what is reused; None leaves it to the
+            checkpoint.
 
     Raises:
         FastVLAError: it is missing, damaged, or was trained for another robot; says how they
@@ -48,7 +52,11 @@ def load_to_serve(
     if threads > 0:
         torch.set_num_threads(threads)
     return FastVLA.from_pretrained(
-        checkpoint, quantization=_LOADED_AS[quantization], device=device, contract=contract
+        checkpoint,
+        quantization=_LOADED_AS[quantization],
+        device=device,
+        contract=contract,
+        vision_tokens=vision_tokens,
     )
 
 

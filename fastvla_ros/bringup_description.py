@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from fastvla_core.models.vision_tokens.options import TOKEN_HELP
+
 ParameterValue: TypeAlias = bool | int | float | str
 
 
@@ -47,6 +49,10 @@ class BringupOptions:
     checkpoint: str = "nano"
     quantization: str = "nf4"
     device: str = "auto"
+    token_pruning: str = "stored"
+    token_keep: float = 0.5
+    camera_reuse: float = -1.0
+    prefix_reuse: bool = False
     sim: bool = True
     seed: int = 0
     black_box: bool = True
@@ -63,6 +69,7 @@ ARGUMENTS: Mapping[str, str] = {
     "address of another machine (grpcs://host:port)",
     "quantization": "weights: nf4, int8 or none",
     "device": "auto, cpu or cuda",
+    **TOKEN_HELP,
     "sim": "start the simulated robot; false on a real one",
     "seed": "scene of the simulated robot",
     "black_box": "keep a bag of the last 30 s before each abnormal end of a goal",
@@ -101,6 +108,7 @@ def describe(options: BringupOptions) -> tuple[NodeSpec, ...]:
             "checkpoint": options.checkpoint,
             "quantization": options.quantization,
             "device": options.device,
+            **{name: getattr(options, name) for name in TOKEN_HELP},
             "autostart": options.autostart,
         },
     )

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
 
 from fastvla_core.errors import ObservationError, SimError
+from fastvla_core.models.vision_tokens.options import VisionTokens
 from fastvla_core.policy import FastVLA, Quantization
 from fastvla_core.robot.contract_file import load_contract
 from fastvla_core.runtime.merging import ChunkMerge, check_merge
 from fastvla_core.sim.instructions import instruction
 from fastvla_core.sim.monitor import Outcome
-from fastvla_core.sim.rollout import EpisodeResult, rollout_many
+from fastvla_core.sim.rollout import EpisodeResult, rollout, rollout_many
+from fastvla_core.sim.sim import TabletopSim
 from fastvla_core.sim.tasks import Task, TaskKind, sample_task
 from fastvla_core.sim.timed_rollout import TimedResult, Timing, timed_rollouts
 from fastvla_core.types import ActionChunk, ChunkPrefix, Observation
@@ -39,6 +42,8 @@ class EvaluationConfig:
             so long. None lets the robot wait for it, and moves it from target to target in
             straight lines.
         chunk_merge: How chunks follow each other against the clock.
+        vision_tokens: Which visual tokens are kept and what is reused; None leaves it to the
+            checkpoint. What remembers is run episode by episode, without batches.
         parallel: Simulators in lock-step per process; inference is batched over them.
     """
 
@@ -50,6 +55,7 @@ class EvaluationConfig:
     masked_cameras: tuple[str, ...] = ()
     latency_s: float | None = None
     chunk_merge: ChunkMerge = "auto"
+    vision_tokens: VisionTokens | None = None
     parallel: int = 16
     workers: int = 1
 
@@ -139,7 +145,9 @@ def _run_seeds(config: EvaluationConfig, seeds: list[int]) -> list[tuple[int, _R
     import torch
 
     torch.set_num_threads(1)
-    policy = FastVLA.from_pretrained(config.policy, quantization=config.quantization)
+    policy = FastVLA.from_pretrained(
+        config.policy, quantization=config.quantization, vision_tokens=config.vision_tokens
+    )
     for camera in config.masked_cameras:
         if camera not in policy.config.cameras:
             raise ObservationError(
@@ -152,21 +160,49 @@ def _run_seeds(config: EvaluationConfig, seeds: list[int]) -> list[tuple[int, _R
         observations: list[Observation], prefixes: list[ChunkPrefix | None] | None = None
     ) -> list[ActionChunk]:
         seen = [observation.without_cameras(config.masked_cameras) for observation in observations]
+        if policy.vision_tokens.remembers:
+            (prefix,) = prefixes or (None,)
+            return [policy.infer(seen[0], prefix=prefix)]
         return policy.infer_batch(seen, prefixes=prefixes)
 
-    parallel, execute = min(config.parallel, len(seeds)), policy.config.n_action_steps
-    runs: list[EpisodeResult] | list[TimedResult]
+    run = _run_one_by_one if policy.vision_tokens.remembers else _run_episodes
+    return list(zip(seeds, run(config, policy, infer, episodes)))
+
+
+def _run_one_by_one(
+    config: EvaluationConfig,
+    policy: FastVLA,
+    infer: Callable[..., list[ActionChunk]],
+    episodes: list[tuple[Task, int]],
+) -> Sequence[_Run]:
+    runs: list[_Run] = []
+    with contextlib.closing(TabletopSim()) as sim:
+        for task, seed in episodes:
+            policy.reset()
+            if config.latency_s is not None:
+                runs += _run_episodes(config, policy, infer, [(task, seed)])
+                continue
+            execute = policy.config.n_action_steps
+            runs.append(rollout(sim, task, seed, lambda seen: infer([seen])[0], execute=execute))
+    return runs
+
+
+def _run_episodes(
+    config: EvaluationConfig,
+    policy: FastVLA,
+    infer: Callable[..., list[ActionChunk]],
+    episodes: list[tuple[Task, int]],
+) -> Sequence[_Run]:
+    parallel, execute = min(config.parallel, len(episodes)), policy.config.n_action_steps
     if config.latency_s is None:
-        runs = rollout_many(infer, episodes, n_parallel=parallel, execute=execute)
-    else:
-        merge = config.chunk_merge
-        check_merge(merge, conditionings=policy.conditionings)
-        timing = Timing(
-            merge=merge,
-            latency_s=config.latency_s,
-            execute_steps=execute,
-            conditionings=policy.conditionings,
-        )
-        robot = load_contract(_SIMULATED_ROBOT)
-        runs = timed_rollouts(infer, episodes, contract=robot, timing=timing, n_parallel=parallel)
-    return list(zip(seeds, runs))
+        return rollout_many(infer, episodes, n_parallel=parallel, execute=execute)
+    merge = config.chunk_merge
+    check_merge(merge, conditionings=policy.conditionings)
+    timing = Timing(
+        merge=merge,
+        latency_s=config.latency_s,
+        execute_steps=execute,
+        conditionings=policy.conditionings,
+    )
+    robot = load_contract(_SIMULATED_ROBOT)
+    return timed_rollouts(infer, episodes, contract=robot, timing=timing, n_parallel=parallel)

@@ -32,6 +32,7 @@ from training.optimization import (
 )
 from training.processes import ALONE, Processes, gradients_shared, rows_of, shared_loss
 from training.recipe import TrainConfig
+from training.token_pruning import PruningObjective
 from training.trainer_state import (
     LossPoint,
     changing_state,
@@ -82,6 +83,8 @@ class Trainer:
         self._processes, self._base = processes, base
         self._rows = rows_of(processes, batch_size=config.batch_size, parts=config.accumulate)
         self._model: nn.Module = policy.model
+        # Before anything is trained or resumed: the policy as it is given is the teacher.
+        self._pruning = config.pruning and PruningObjective(policy.model, config.pruning)
         if config.lora is not None:
             add_adapters(self._model, config.lora, seed=config.seed)
         trained = [p for p in self._model.parameters() if p.requires_grad]
@@ -89,7 +92,7 @@ class Trainer:
             raise DatasetError("the policy has no trainable weight (is it quantised?)")
         if config.activations == "recompute":
             recompute_activations(self._model)
-        self._measure = shared_loss(self._model, processes)
+        self._measure = shared_loss(self._model, processes, objective=self._pruning)
         self._optimizer = make_optimizer(
             config.optimizer,
             trained,
@@ -148,7 +151,11 @@ class Trainer:
             return self._prepared(self._dataset.batch(frames))
 
         part = len(self._rows) // self._config.accumulate
-        return estimate_memory(self._model, measure, samples, config=self._config, part=part)
+        estimate = estimate_memory(self._model, measure, samples, config=self._config, part=part)
+        if self._pruning is None:
+            return estimate
+        # The teacher is a copy.
+        return dataclasses.replace(estimate, weights=2 * estimate.weights)
 
     def _resume(self) -> int:
         newest = newest_state(self._out / "checkpoints")
@@ -240,7 +247,7 @@ class Trainer:
         kept = saved_activations(self._config.activations, device=self._policy.device)
         with gradients_shared(self._measure, when=last):
             with self._precision(), kept:
-                loss = self._measure(self._prepared(batch), generator)
+                loss = self._measure(self._prepared(batch), generator, step)
             (loss / self._config.accumulate).backward()
         return float(loss.detach())
 
@@ -252,6 +259,13 @@ class Trainer:
             actions=batch.actions,
             tasks=batch.tasks,
         )
+
+    def _measured(
+        self, batch: Mapping[str, Tensor], generator: torch.Generator, step: int
+    ) -> Tensor:
+        if self._pruning is not None:
+            return self._pruning(self._policy.model, batch, generator=generator, step=step)
+        return self._policy.model.loss(batch, generator=generator)["loss"]
 
     @contextlib.contextmanager
     def _precision(self) -> Iterator[None]:
@@ -298,7 +312,8 @@ class Trainer:
             chosen = random.choice(frames, self._config.batch_size)
             with self._precision():
                 batch = self._prepared(self._dataset.batch(chosen))
-                losses.append(float(self._policy.model.loss(batch, generator=generator)["loss"]))
+                loss = self._measured(batch, generator, self._config.steps)
+                losses.append(float(loss))
         return float(np.mean(losses))
 
     def _save_averaged(self, folder: Path) -> None:

@@ -200,8 +200,13 @@ def _pretrained(recipe: Recipe, contract: RobotContract) -> FastVLA:
             f"acts at {1.0 / policy.config.action_dt_s:g} Hz",
             mend=f"set `rate_hz: {1.0 / policy.config.action_dt_s:g}` in the recipe",
         )
-    steps = recipe.training.max_prefix_steps
-    return policy.reconfigured(max_prefix_steps=steps) if steps else policy
+    changes: dict[str, Any] = {}
+    if steps := recipe.training.max_prefix_steps:
+        changes["max_prefix_steps"] = steps
+    # A config in another tool's layout has no place for it: there it is said when loading.
+    if (pruning := recipe.training.pruning) and hasattr(policy.config, "vision_tokens"):
+        changes["vision_tokens"] = pruning.vision_tokens
+    return policy.reconfigured(**changes) if changes else policy
 
 
 def _new_config(recipe: Recipe, contract: RobotContract) -> Any:
@@ -211,6 +216,8 @@ def _new_config(recipe: Recipe, contract: RobotContract) -> Any:
     others: dict[str, Any] = {"optional_cameras": cameras} if chances.any() else {}
     if steps := recipe.training.max_prefix_steps:
         others["max_prefix_steps"] = steps
+    if pruning := recipe.training.pruning:
+        others["vision_tokens"] = pruning.vision_tokens
     return policy_config(
         recipe.policy, contract=contract, action_dt_s=1.0 / recipe.rate_hz, **others
     )

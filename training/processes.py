@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -15,6 +16,8 @@ from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from fastvla_core.errors import DatasetError
+
+Objective: TypeAlias = Callable[..., Tensor]
 
 # One process may record or convert for hours while the others wait for it.
 _PATIENCE = timedelta(days=2)
@@ -54,22 +57,34 @@ ALONE = Processes()
 class _Loss(nn.Module):
     """A network's loss as its forward pass, which is where gradients are shared."""
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, objective: Objective | None) -> None:
         super().__init__()
         self.network = network
+        self._objective = objective
 
-    def forward(self, batch: dict[str, Tensor], generator: torch.Generator) -> Tensor:
+    def forward(
+        self, batch: dict[str, Tensor], generator: torch.Generator, step: int = 0
+    ) -> Tensor:
         """The loss of a batch, a scalar with gradient."""
+        if self._objective is not None:
+            return self._objective(self.network, batch, generator=generator, step=step)
         loss: Callable[..., dict[str, Tensor]] = self.network.loss  # type: ignore[assignment]
         return loss(batch, generator=generator)["loss"]
 
 
-def shared_loss(network: nn.Module, processes: Processes) -> nn.Module:
-    """The loss of a network; its gradients become the mean over all processes."""
+def shared_loss(
+    network: nn.Module, processes: Processes, *, objective: Objective | None = None
+) -> nn.Module:
+    """The loss of a network; its gradients become the mean over all processes.
+
+    Args:
+        objective: Takes the place of the network's own loss; called with network, batch,
+            generator and step.
+    """
     if processes.count == 1:
-        return _Loss(network)
+        return _Loss(network, objective)
     # A camera that a whole batch lacks leaves its weights without a gradient.
-    return DistributedDataParallel(_Loss(network), find_unused_parameters=True)
+    return DistributedDataParallel(_Loss(network, objective), find_unused_parameters=True)
 
 
 def gradients_shared(loss: nn.Module, *, when: bool) -> contextlib.AbstractContextManager[None]:

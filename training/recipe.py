@@ -12,6 +12,12 @@ import yaml
 
 from fastvla_core.errors import DatasetError
 from fastvla_core.models.lora import LoraConfig
+from fastvla_core.models.vision_tokens.options import (
+    ALL_TOKENS,
+    Pruning,
+    VisionTokens,
+    keep_ratios,
+)
 from fastvla_core.plain_data import PlainDataError, fill
 from fastvla_core.resources import file_or_shipped
 from fastvla_core.sim.tasks import TaskKind
@@ -104,6 +110,58 @@ class ClosedLoopConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PruningTraining:
+    """Training to do with fewer visual tokens.
+
+    Attributes:
+        mode: How they are pruned; "learned" trains a scorer beside the policy.
+        keep: Share that is kept in the end.
+        curriculum_steps: Over so many steps the share falls from all to `keep`.
+        distillation: Weight of the distance from what the policy said before this training, with
+            all of its visual tokens.
+        sparsity: Weight of the term that keeps a learned scorer's chances near `keep`.
+
+    Raises:
+        DatasetError: a number is out of its range.
+    """
+
+    mode: Pruning = "adaptive"
+    keep: float = 0.5
+    curriculum_steps: int = 0
+    distillation: float = 1.0
+    sparsity: float = 0.1
+
+    def __post_init__(self) -> None:
+        ratios = keep_ratios(self.mode)
+        if self.mode == "none" or self.keep not in ratios:
+            raise DatasetError(
+                f"training.pruning: mode '{self.mode}' with keep {self.keep}",
+                mend=f"give a mode other than none, and keep one of {', '.join(map(str, ratios))}",
+            )
+        for name in ("curriculum_steps", "distillation", "sparsity"):
+            if getattr(self, name) < 0:
+                raise DatasetError(f"training.pruning.{name} is below 0", mend="give at least 0")
+
+    @property
+    def vision_tokens(self) -> VisionTokens:
+        """How the trained policy prunes."""
+        return VisionTokens(pruning=self.mode, keep=self.keep)
+
+    def at(self, step: int) -> VisionTokens:
+        """How tokens are pruned at a training step: the share only takes values with a bucket.
+
+        A scorer is asked from the first step on: what is never used could not be trained.
+        """
+        done = min(1.0, (step + 1) / self.curriculum_steps) if self.curriculum_steps else 1.0
+        share = 1.0 - (1.0 - self.keep) * done
+        ratios = keep_ratios(self.mode)
+        ratio = next((r for r in ratios if r >= share - 1e-9), None)
+        if ratio is None and self.mode != "learned":
+            return ALL_TOKENS
+        return VisionTokens(pruning=self.mode, keep=ratio or ratios[-1])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrainConfig:
     """Everything that decides the course of training.
 
@@ -114,6 +172,7 @@ class TrainConfig:
             are given as they are, so that chunks can be merged by "rtc_trained"; 0 for none.
         reword: Draw another of the simulator's training sentences for every sample; for recordings
             of its tasks only, other sentences stay as they are.
+        pruning: Train to do with fewer visual tokens; None for all of them.
         precision: bf16 runs the network in autocast, where the processor multiplies it; the
             weights stay fp32.
         batch_size: Samples per step, of all processes together.
@@ -148,6 +207,7 @@ class TrainConfig:
     max_prefix_steps: int = 0
     reword: bool = False
     augmentation: Augmentation = field(default_factory=Augmentation)
+    pruning: PruningTraining | None = None
     precision: Literal["fp32", "bf16"] = "bf16"
     seed: int = 0
     validation: float = 0.02
@@ -199,6 +259,12 @@ class Recipe:
     def __post_init__(self) -> None:
         if not 0 < self.rate_hz <= 1000:
             raise DatasetError(f"rate_hz is {self.rate_hz}", mend="give more than 0, at most 1000")
+        pruning = self.training.pruning
+        if self.new and pruning is not None and pruning.distillation > 0:
+            raise DatasetError(
+                "training.pruning.distillation: a new policy has nothing to say yet",
+                mend="set it to 0, or start from a trained policy (`new: false`)",
+            )
 
 
 def load_recipe(path_or_name: str) -> Recipe:

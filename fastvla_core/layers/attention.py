@@ -44,6 +44,10 @@ class KeyValue:
             torch.cat([self.value_bgsd, other.value_bgsd], dim=2),
         )
 
+    def first(self, count: int) -> KeyValue:
+        """Those of the first tokens."""
+        return KeyValue(self.key_bgsd[:, :, :count], self.value_bgsd[:, :, :count])
+
 
 def attend(q_bhtd: Tensor, memory: KeyValue, allowed: Tensor | None = None) -> Tensor:
     """Softmax attention; returns [b, h, t, d].

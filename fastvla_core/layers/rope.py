@@ -18,6 +18,10 @@ class RopeTable:
     cos_tk: Tensor
     sin_tk: Tensor
 
+    def at(self, rows_bt: Tensor) -> RopeTable:
+        """The table of some of its tokens, which differ between samples: rows of [t, k]."""
+        return RopeTable(self.cos_tk[rows_bt][:, None], self.sin_tk[rows_bt][:, None])
+
     def rotate(self, x_bhtd: Tensor) -> Tensor:
         """Rotate each head by its token's position; halves of d form the pairs."""
         cos, sin = self.cos_tk.to(x_bhtd.dtype), self.sin_tk.to(x_bhtd.dtype)

@@ -8,6 +8,7 @@ import signal
 import threading
 from pathlib import Path
 
+from fastvla_core.models.vision_tokens.arguments import add_token_arguments, tokens_of
 from fastvla_core.remote.address import DEFAULT_PORT, parse_listen
 from fastvla_core.remote.dependency import require_grpc
 
@@ -35,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--threads", type=int, default=0, help="CPU threads; 0 leaves PyTorch's choice"
     )
+    add_token_arguments(parser)
     parser.add_argument(
         "--listen", default=f"127.0.0.1:{DEFAULT_PORT}", metavar="HOST:PORT",
         help="address; port 0 takes a free one (default: %(default)s)",
@@ -67,7 +69,11 @@ def run(args: argparse.Namespace) -> int:
     # Refused before minutes of loading.
     server_credentials(credentials, listen=listen)
     policy, description = load_served(
-        args.policy, quantization=args.quantization, device=args.device, threads=args.threads
+        args.policy,
+        quantization=args.quantization,
+        device=args.device,
+        threads=args.threads,
+        vision_tokens=tokens_of(args),
     )
     contract = description.contract
     with PolicyServer(

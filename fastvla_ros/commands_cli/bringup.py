@@ -65,10 +65,12 @@ def check_options(options: BringupOptions) -> None:
     """Refuse what can be seen to be wrong before any node is started.
 
     Raises:
-        FastVLAError: the contract, the checkpoint, the quantisation or the log level is not usable.
+        FastVLAError: the contract, the checkpoint, the quantisation, the visual tokens or the log
+            level are not usable.
     """
     from fastvla_core.errors import FastVLAError
     from fastvla_core.models.hub import find_checkpoint
+    from fastvla_core.models.vision_tokens.options import chosen_tokens
     from fastvla_core.remote.address import is_remote, parse_url
     from fastvla_core.robot.contract_file import load_contract
 
@@ -77,6 +79,12 @@ def check_options(options: BringupOptions) -> None:
         raise FastVLAError(
             f"quantization is '{options.quantization}'", mend="one of nf4, int8, none"
         )
+    chosen_tokens(
+        options.token_pruning,
+        keep=options.token_keep,
+        camera_reuse=options.camera_reuse,
+        prefix_reuse=options.prefix_reuse,
+    )
     if options.log_level.lower() not in _LOG_LEVELS:
         raise FastVLAError(
             f"log_level is '{options.log_level}'", mend=f"one of {', '.join(_LOG_LEVELS)}"

@@ -43,6 +43,7 @@ def load_policy(parameters: ServerParameters, *, contract: RobotContract) -> Ser
             device=parameters.device,
             threads=parameters.threads,
             contract=contract,
+            vision_tokens=parameters.vision_tokens,
         )
     require_grpc()
     from fastvla_core.remote.client import RemotePolicy

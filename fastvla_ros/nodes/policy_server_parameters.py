@@ -7,7 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
-from fastvla_core.errors import RosError
+from fastvla_core.errors import PolicyError, RosError
+from fastvla_core.models.vision_tokens.options import (
+    PRUNING_CHOICES,
+    TOKEN_HELP,
+    PruningChoice,
+    VisionTokens,
+    chosen_tokens,
+)
 from fastvla_core.runtime.merging import CHUNK_MERGES, ChunkMerge
 
 OnBusy = Literal["reject", "preempt"]
@@ -17,6 +24,7 @@ _CHOICES = {
     "device": ("auto", "cpu", "cuda"),
     "on_busy": ("reject", "preempt"),
     "chunk_merge": CHUNK_MERGES,
+    "token_pruning": PRUNING_CHOICES,
 }
 _DECLARED: tuple[tuple[str, Any, str], ...] = (
     ("contract", "tabletop", "robot contract: a shipped name or a YAML file"),
@@ -38,6 +46,10 @@ _DECLARED: tuple[tuple[str, Any, str], ...] = (
     ("load_timeout_s", 50.0, "how long loading and warming up a policy may take, at most 50 [s]"),
     ("execute_steps", 2, "action steps from one observation to the next, if inference keeps up"),
     ("chunk_merge", "auto", "how chunks follow: auto, pause, switch, ensemble, rtc, rtc_trained"),
+    ("token_pruning", "stored", TOKEN_HELP["token_pruning"]),
+    ("token_keep", 0.5, TOKEN_HELP["token_keep"]),
+    ("camera_reuse", -1.0, TOKEN_HELP["camera_reuse"]),
+    ("prefix_reuse", False, TOKEN_HELP["prefix_reuse"]),
     ("seed", 0, "fixes the sampling of each goal"),
     ("remote_credentials", "", "folder with ca.pem, token, cert.pem, key.pem for grpcs://"),
     ("remote_jpeg_quality", 0, "1 to 100 compresses images that are sent to another machine"),
@@ -67,9 +79,27 @@ class ServerParameters:
     load_timeout_s: float
     execute_steps: int
     chunk_merge: ChunkMerge
+    token_pruning: PruningChoice
+    token_keep: float
+    camera_reuse: float
+    prefix_reuse: bool
     seed: int
     remote_credentials: str
     remote_jpeg_quality: int
+
+    @property
+    def vision_tokens(self) -> VisionTokens | None:
+        """Which visual tokens are kept and what is reused; None as the checkpoint says.
+
+        Raises:
+            PolicyError: the values do not go together.
+        """
+        return chosen_tokens(
+            self.token_pruning,
+            keep=self.token_keep,
+            camera_reuse=self.camera_reuse,
+            prefix_reuse=self.prefix_reuse,
+        )
 
 
 def declare_parameters(node: Any) -> None:
@@ -125,7 +155,12 @@ def _checked(given: Mapping[str, Any]) -> ServerParameters:
             f"policy_server: parameter remote_jpeg_quality is {values['remote_jpeg_quality']}",
             mend="set it to 1 to 100, or to 0 for images as they are",
         )
-    return cast("ServerParameters", ServerParameters(**values))
+    parameters = cast("ServerParameters", ServerParameters(**values))
+    try:
+        _ = parameters.vision_tokens
+    except PolicyError as error:
+        raise RosError(f"policy_server: {error.message}", mend=error.mend) from error
+    return parameters
 
 
 def _typed(name: str, value: Any, kind: type) -> Any:

@@ -11,6 +11,7 @@ import pytest
 
 from fastvla_core.cli import main
 from fastvla_core.errors import ObservationError, PolicyError, SimError
+from fastvla_core.models.vision_tokens.options import VisionTokens
 from fastvla_core.sim.instructions import HELD_OUT_TEMPLATES, TRAINING_TEMPLATES
 from fastvla_core.sim.tasks import FIRST_EVALUATION_SEED, TASKS
 from training import evaluate as evaluation
@@ -51,7 +52,8 @@ def test_masking_takes_the_camera_from_the_policy(monkeypatch: pytest.MonkeyPatc
 
     class Spy:
         def __init__(self, policy) -> None:
-            self.config, self._policy = policy.config, policy
+            self.config, self.vision_tokens = policy.config, policy.vision_tokens
+            self._policy = policy
 
         def infer_batch(self, observations, **options):
             seen.extend(set(o.images) for o in observations)
@@ -72,6 +74,21 @@ def test_against_the_clock_the_limits_are_kept_and_the_peaks_are_told(capsys):
     result = evaluate(config(seeds=(FIRST, FIRST + 1), latency_s=0.2, chunk_merge="rtc"))
     assert result.peak_acceleration is not None
     assert 0 < result.peak_acceleration <= 1
+
+
+def test_a_policy_that_remembers_is_run_goal_by_goal():
+    plain = evaluate(config())
+    reusing = evaluate(config(vision_tokens=VisionTokens(camera_reuse=0.0)))
+    assert dataclasses.replace(plain, wall_s=0) == dataclasses.replace(reusing, wall_s=0)
+
+
+def test_visual_tokens_are_options_of_the_command(capsys):
+    seeds = ["--task", "reach", "--seeds", f"{FIRST}:{FIRST + 1}", "--workers", "1"]
+    tokens = ["--token-pruning", "adaptive", "--token-keep", "0.5", "--latency", "0"]
+    assert main(["eval", *seeds, *tokens]) == 0
+    assert "/1" in capsys.readouterr().out
+    assert main(["eval", *seeds, "--token-pruning", "pool", "--token-keep", "0.375"]) == 1
+    assert "cannot keep 0.375" in capsys.readouterr().err
 
 
 def test_a_merge_that_the_policy_was_not_trained_for_is_refused():

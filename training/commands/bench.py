@@ -20,18 +20,22 @@ HELP = (
     "Measure on this machine, one after the other: image to command without the model, the "
     "control rate, and the embedded runtime beside rclpy (ros), inference in fp32, NF4, int8 and "
     "compiled (policy), inference behind gRPC (remote), training (train), recordings to a cache "
-    "and a cache to batches (data). Only when it is asked for: an hour of work, 1,000 goals with "
-    "faults and 10,000 malformed messages (soak); exit status 1 when anything was violated."
+    "and a cache to batches (data). Only when they are asked for: pruned visual tokens and their "
+    "caches (tokens), on the shapes of larger policies (token-shapes), their success in the "
+    "simulator (token-success); an hour of work, 1,000 goals with faults and 10,000 malformed "
+    "messages (soak); exit status 1 when anything was violated."
 )
 PARTS = ("ros", "policy", "remote", "train", "data")
 SOAK = "soak"
+ON_REQUEST = ("tokens", "token-shapes", "token-success", SOAK)
+_SHAPE_ROUNDS = 5
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `fastvla bench`."""
     parser.add_argument(
         "parts", nargs="*", metavar="PART",
-        help=f"of {', '.join(PARTS)} (default: all these), {SOAK}",
+        help=f"of {', '.join(PARTS)} (default: all these), {', '.join(ON_REQUEST)}",
     )  # fmt: skip
     parser.add_argument(
         "--policy", default="nano", help="checkpoint folder or shipped name; soak: or fixed"
@@ -41,6 +45,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--runs", type=positive_int, default=1, help="of the comparison with rclpy")
     parser.add_argument("--rounds", type=positive_int, default=300, help="inferences per variant")
+    parser.add_argument(
+        "--episodes", type=positive_int, default=50, help="of token-success, per task and row"
+    )
+    parser.add_argument(
+        "--row", action="append", default=[], help="of token-success: only this row"
+    )
+    parser.add_argument(
+        "--large", action="store_true", help="with token-shapes: 2.9 billion weights, too"
+    )
     parser.add_argument("--threads", type=positive_int, default=os.cpu_count() or 1)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there")
     soak = parser.add_argument_group("soak; 0 leaves a part out")
@@ -53,9 +66,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Measure, print tables, write JSON."""
     parts = args.parts or PARTS
-    unknown = sorted(set(parts) - {*PARTS, SOAK})
+    unknown = sorted(set(parts) - {*PARTS, *ON_REQUEST})
     if unknown:
-        known = ", ".join((*PARTS, SOAK))
+        known = ", ".join((*PARTS, *ON_REQUEST))
         raise FastVLAError(f"there is no part '{unknown[0]}'", mend=f"one of {known}")
     report: dict[str, Any] = {"machine": machine()}
     print(f"{report['machine']['cpu']}, {report['machine']['cores']} cores")
@@ -101,6 +114,12 @@ def run(args: argparse.Namespace) -> int:
         )
         for name, numbers in parts_of.items():
             _print_numbers(name, numbers)
+    if "tokens" in parts:
+        report["tokens"] = _print_token_times(args)
+    if "token-shapes" in parts:
+        report["token-shapes"] = _print_token_shapes(args)
+    if "token-success" in parts:
+        report["token-success"] = _print_token_success(args)
     if SOAK in parts:
         report[SOAK] = importlib.import_module("fastvla_ros.bench.soak.command").measure(
             minutes=args.minutes,
@@ -135,6 +154,49 @@ def machine() -> dict[str, Any]:
         "numpy": numpy.__version__,
         "platform": platform.platform(),
     }
+
+
+def _print_token_times(args: argparse.Namespace) -> list[dict[str, Any]]:
+    import torch
+
+    from training.bench.tokens import time_tokens, timing_line
+
+    torch.set_num_threads(args.threads)
+    print("\nvisual tokens: one chunk, on what the plain policy sees")
+    rows = time_tokens(args.policy, rounds=args.rounds)
+    print(*map(timing_line, rows), sep="\n", flush=True)
+    return [dataclasses.asdict(row) for row in rows]
+
+
+def _print_token_shapes(args: argparse.Namespace) -> dict[str, list[dict[str, Any]]]:
+    import torch
+
+    from training.bench.token_shapes import large_shapes, shape_line, smolvla_shapes, time_shapes
+
+    torch.set_num_threads(args.threads)
+    found = {}
+    for name in ("smolvla", "large") if args.large else ("smolvla",):
+        shapes = smolvla_shapes() if name == "smolvla" else large_shapes()
+        print(f"\nvisual tokens: one chunk of {name} shapes, bfloat16, random weights")
+        rows = time_shapes(shapes, rounds=min(args.rounds, _SHAPE_ROUNDS))
+        print(*map(shape_line, rows), sep="\n", flush=True)
+        found[name] = [dataclasses.asdict(row) for row in rows]
+    return found
+
+
+def _print_token_success(args: argparse.Namespace) -> list[dict[str, Any]]:
+    from fastvla_core.sim.tasks import TASKS
+    from training.bench.tokens import measure_success, success_line
+
+    print(f"\nsuccess of {args.episodes} episodes each: {', '.join(TASKS)}", flush=True)
+    rows = []
+    found = measure_success(
+        args.policy, episodes=args.episodes, workers=args.threads, rows=args.row
+    )
+    for row in found:
+        rows.append(dataclasses.asdict(row))
+        print(success_line(row), flush=True)
+    return rows
 
 
 def _print_numbers(title: str, numbers: dict[str, Any]) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 from fastvla_core.arguments import positive_int, seconds, share
 from fastvla_core.errors import FastVLAError
+from fastvla_core.models.vision_tokens.arguments import add_token_arguments, tokens_of
 from fastvla_core.runtime.merging import CHUNK_MERGES
 from fastvla_core.sim.tasks import FIRST_EVALUATION_SEED, TASK_KINDS, TASKS
 from training.evaluate import EvaluationConfig, EvaluationResult, evaluate
@@ -48,6 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--chunk-merge", choices=CHUNK_MERGES, default="auto",
         help="how chunks follow each other, with --latency (default: auto)",
     )  # fmt: skip
+    add_token_arguments(parser)
     parser.add_argument(
         "--workers", type=positive_int, default=os.cpu_count() or 1, help="processes"
     )
@@ -65,6 +67,7 @@ def run(args: argparse.Namespace) -> int:
             f"note: a policy may have been trained on scenes below {FIRST_EVALUATION_SEED}",
             file=sys.stderr,
         )
+    tokens = tokens_of(args)
     results: list[EvaluationResult] = []
     print(f"{'task':8} {'success':>13} {'95 % interval':>18} {'wrong object':>13} {'time':>7}")
     for kind in kinds:
@@ -77,6 +80,7 @@ def run(args: argparse.Namespace) -> int:
             masked_cameras=tuple(args.mask_camera),
             latency_s=args.latency,
             chunk_merge=args.chunk_merge,
+            vision_tokens=tokens,
             workers=args.workers,
         )
         result = evaluate(config)
@@ -97,6 +101,7 @@ def run(args: argparse.Namespace) -> int:
             "masked_cameras": args.mask_camera,
             "latency_s": args.latency,
             "chunk_merge": args.chunk_merge,
+            "vision_tokens": tokens and dataclasses.asdict(tokens),
         }
         args.json.write_text(json.dumps({"settings": settings, "results": rows}, indent=1))
     short = [r.task for r in results if args.at_least and r.success_rate < args.at_least]

@@ -95,21 +95,30 @@ class Decoder(nn.Module):
         """Token ids to [b, t, w], scaled to unit variance per component."""
         return self.embed_tokens(tokens_bt) * math.sqrt(self.size.width)
 
-    def memory(self, x_btw: Tensor, positions_bt: Tensor, allowed: Tensor) -> tuple[KeyValue, ...]:
+    def memory(
+        self,
+        x_btw: Tensor,
+        positions_bt: Tensor,
+        allowed: Tensor,
+        past: Sequence[KeyValue] | None = None,
+    ) -> tuple[KeyValue, ...]:
         """Keys and values of every layer, which is all that an action expert reads.
 
         Args:
             x_btw: Embedded tokens.
             positions_bt: Integer position of each.
-            allowed: As in `attend`.
+            allowed: As in `attend`, over `past` and own tokens.
+            past: What an earlier call returned for the tokens before; in the result, too.
         """
         rope = rotation(positions_bt, self.size)
+        before = [None] * len(self.layers) if past is None else list(past)
         memory: list[KeyValue] = []
-        for layer in list(self.layers)[:-1]:
-            x_btw, own = layer(x_btw, rope, allowed)
-            memory.append(own)
+        for layer, known in zip(list(self.layers)[:-1], before):
+            x_btw, own = layer(x_btw, rope, allowed, known)
+            memory.append(own if known is None else known.then(own))
         last: Any = self.layers[-1]
-        return (*memory, last.key_value(x_btw, rope))
+        own = last.key_value(x_btw, rope)
+        return (*memory, own if before[-1] is None else before[-1].then(own))
 
     def forward(
         self,

@@ -76,6 +76,7 @@ class FilmConvStem(nn.Module):
         self.token_width = sizes[-1]
         for _ in own.channels:
             height, width = (height + 1) // 2, (width + 1) // 2
+        self.token_grid = (height, width)
         self.token_count = height * width
         self.residual = nn.Conv2d(self.token_width, self.token_width, 3, padding=1)
         self.positions = nn.Parameter(torch.empty(self.token_count, self.token_width))

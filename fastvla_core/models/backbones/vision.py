@@ -20,11 +20,13 @@ class VisionStem(Protocol):
 
     Attributes:
         token_count: n, tokens per image.
+        token_grid: Their rows and columns; needed only to prune visual tokens.
         token_width: w, size of a token.
         condition_width: Size of the vector that conditions the stem; 0 where it takes none.
     """
 
     token_count: int
+    token_grid: tuple[int, int]
     token_width: int
     condition_width: int
 
@@ -86,14 +88,25 @@ class VisionTower(nn.Module):
         """
         tokens = []
         for camera in range(images_bc3hw.shape[1]):
-            pixels = images_bc3hw[:, camera].to(self.projector.weight.dtype)
-            own = None if condition is None else condition + self.camera_condition[camera]
+            pixels, own = images_bc3hw[:, camera], condition
             rows = None if mask_bc is None else mask_bc[:, camera].nonzero()[:, 0]
             if rows is not None:
                 pixels, own = pixels[rows], None if own is None else own[rows]
-            stem = self.stems[min(camera, len(self.stems) - 1)]
-            seen = self.projector(stem(pixels, own)) + self.camera_embedding[camera]
+            seen = self.look(camera, pixels, own)
             if rows is not None:
                 seen = seen.new_zeros(len(images_bc3hw), *seen.shape[1:]).index_copy(0, rows, seen)
             tokens.append(seen)
         return torch.cat(tokens, dim=1)
+
+    def look(self, camera: int, images_b3hw: Tensor, condition: Tensor | None) -> Tensor:
+        """Tokens of one camera, [b, n, p]; see `forward`."""
+        own = None if condition is None else condition + self.camera_condition[camera]
+        stem = self.stems[min(camera, len(self.stems) - 1)]
+        seen = stem(images_b3hw.to(self.projector.weight.dtype), own)
+        return self.projector(seen) + self.camera_embedding[camera]
+
+    @property
+    def token_grid(self) -> tuple[int, int]:
+        """Rows and columns of the tokens of one image."""
+        stem: Any = self.stems[0]
+        return stem.token_grid

@@ -51,7 +51,8 @@ class VisionTransformerStem(nn.Module):
                 mend="change `vision.patch` or `image_resolution` in config.json",
             )
         self.token_width = own.token_width
-        self.token_count = (height // own.patch) * (width // own.patch)
+        self.token_grid = (height // own.patch, width // own.patch)
+        self.token_count = self.token_grid[0] * self.token_grid[1]
         self.patch_embedding = nn.Conv2d(3, own.token_width, own.patch, stride=own.patch)
         self.positions = nn.Parameter(torch.randn(self.token_count, own.token_width) * 0.02)
         shape = AttentionShape(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,12 @@ from fastvla_core.layers.attention import KeyValue, block_mask
 from fastvla_core.models.backbones.decoder import Decoder
 from fastvla_core.models.flow_prefix import FlowPrefix, Velocity
 from fastvla_core.models.policies.flow_vla import flow
+from fastvla_core.models.policies.flow_vla.flow import FlowSamples
+from fastvla_core.models.vision_tokens.layout import Kept, PrefixLayout
+from fastvla_core.models.vision_tokens.memory import TokenMemory
+from fastvla_core.models.vision_tokens.options import ALL_TOKENS, Pruning, VisionTokens
+from fastvla_core.models.vision_tokens.pruning import NO_HINTS, Hints, pruned
+from fastvla_core.models.vision_tokens.watch import AttentionWatch, watching_last
 
 Batch = Mapping[str, Tensor]
 
@@ -29,16 +35,22 @@ class PrefixTokens:
     Attributes:
         x_bpw: Embeddings.
         mask_bp: True where a token is real.
-        blocks_p: Attention block of each token; see `block_mask`.
+        blocks_p: Attention block of each token; see `block_mask`. Images and words share the first.
+        layout: Where images and words are in the whole prefix; None where nothing can be left out.
+        kept: Which tokens of the whole prefix these are; None for all.
     """
 
     x_bpw: Tensor
     mask_bp: Tensor
     blocks_p: Tensor
+    layout: PrefixLayout | None = None
+    kept: Kept | None = None
 
     @property
     def positions_bp(self) -> Tensor:
-        """Integer positions; what is masked repeats the position before it."""
+        """Integer positions in the whole prefix; what is masked repeats the one before it."""
+        if self.kept is not None:
+            return self.kept.of(self.kept.mask_bp.cumsum(dim=1) - 1)
         return self.mask_bp.cumsum(dim=1) - 1
 
     @property
@@ -46,18 +58,32 @@ class PrefixTokens:
         """Who may look at whom, [b, 1, p, p]."""
         return block_mask(self.blocks_p, self.blocks_p, self.mask_bp)
 
+    def pruned(self, options: VisionTokens, hints: Hints) -> PrefixTokens:
+        """Without the visual tokens that count least; see `vision_tokens.pruning.pruned`."""
+        assert self.layout is not None
+        x, kept = pruned(self.x_bpw, self.mask_bp, self.layout, options=options, hints=hints)
+        # What stands behind images and words is kept whole, so the blocks are those of any sample.
+        blocks = self.blocks_p[kept.index_bq[0]]
+        return PrefixTokens(x, kept.of(self.mask_bp), blocks, self.layout, kept)
+
 
 @dataclass(frozen=True, slots=True)
 class Prefix:
-    """What the expert reads of the observation: keys and values per layer, and which are real."""
+    """What the expert reads of the observation: keys and values per layer, and which are real.
+
+    Attributes:
+        kept: Which tokens of the whole prefix these are; None for all.
+    """
 
     layers: tuple[KeyValue, ...]
     mask_bp: Tensor
+    kept: Kept | None = None
 
     @property
     def length_b1(self) -> Tensor:
-        """Real tokens per sample: the position of the first token behind them."""
-        return self.mask_bp.sum(dim=1, keepdim=True)
+        """Real tokens of the whole prefix: the position of the first token behind them."""
+        mask_bp = self.mask_bp if self.kept is None else self.kept.mask_bp
+        return mask_bp.sum(dim=1, keepdim=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +126,8 @@ class FlowExpertModel(nn.Module, ABC):
     """
 
     config: Any
+    vision_tokens: VisionTokens = ALL_TOKENS
+    prunings: ClassVar[tuple[Pruning, ...]] = ("adaptive", "uniform", "pool")
 
     @property
     @abstractmethod
@@ -116,8 +144,16 @@ class FlowExpertModel(nn.Module, ABC):
         """Tokens of each image, [b, c, n, w], before any scaling."""
 
     @abstractmethod
-    def prefix_tokens(self, batch: Batch) -> PrefixTokens:
-        """Embed the observation."""
+    def token_grid(self, images_bc3hw: Tensor) -> tuple[int, int]:
+        """Rows and columns of the tokens of one image."""
+
+    @abstractmethod
+    def prefix_tokens(self, batch: Batch, images_bcnw: Tensor | None = None) -> PrefixTokens:
+        """Embed the observation.
+
+        Args:
+            images_bcnw: From `image_tokens`, where they are known already.
+        """
 
     @abstractmethod
     def read_prefix(self, tokens: PrefixTokens) -> Prefix:
@@ -142,11 +178,35 @@ class FlowExpertModel(nn.Module, ABC):
 
     def errors(self, batch: Batch, noise_bta: Tensor, time_b: Tensor) -> Tensor:
         """Squared errors of the velocity, [b, t, a], padded dimensions included."""
+        samples = self.samples_at(batch, noise_bta, time_b)
+        prefix = self.read_prefix(self.prefix_tokens(batch))
+        return (self.predicted(samples, prefix, batch) - samples.target).square()
+
+    def samples_at(self, batch: Batch, noise_bta: Tensor, time_b: Tensor) -> FlowSamples:
+        """Points at the given times on the way from the batch's actions to the noise."""
         action = batch["action"].float()
         noisy = flow.interpolate(action, noise_bta, time_b[:, None])
-        prefix = self.read_prefix(self.prefix_tokens(batch))
-        predicted = self.velocity(noisy, time_b, prefix, batch)
-        return (predicted - flow.velocity_target(action, noise_bta)).square()
+        return FlowSamples(noisy, time_b, flow.velocity_target(action, noise_bta))
+
+    def flow_samples(self, batch: Batch, *, generator: torch.Generator) -> FlowSamples:
+        """Points to learn from; times and noise come from `generator`, of any device."""
+        action = batch["action"]
+        time = flow.sample_time((len(action),), generator=generator).to(action.device)
+        noise = torch.randn(action.shape, generator=generator, device=generator.device)
+        return self.samples_at(batch, noise.to(action.device), time)
+
+    def predicted(self, samples: FlowSamples, prefix: Prefix, batch: Batch) -> Tensor:
+        """Velocities at the samples, [b, t, a]."""
+        return self.velocity(samples.noisy, samples.time, prefix, batch)
+
+    def flow_loss(
+        self, samples: FlowSamples, predicted_bta: Tensor, batch: Batch
+    ) -> dict[str, Tensor]:
+        """How far predicted velocities are from the samples' targets; see `loss`."""
+        errors = (predicted_bta - samples.target).square()
+        loss, _ = self.mean_errors(errors, batch.get("action_is_pad"))
+        per_dim = errors.detach()[..., : self.config.action_dim].mean(dim=(0, 1))
+        return {"loss": loss, "loss_per_dim": per_dim}
 
     def mean_errors(self, errors_bta: Tensor, is_pad_bt: Tensor | None) -> tuple[Tensor, Tensor]:
         """The loss and its value per sample [b], over real dimensions and steps only."""
@@ -168,27 +228,102 @@ class FlowExpertModel(nn.Module, ABC):
         Returns:
             loss: scalar with gradient. loss_per_dim: [a], detached.
         """
-        action = batch["action"]
-        time = flow.sample_time((len(action),), generator=generator).to(action.device)
-        noise = torch.randn(action.shape, generator=generator, device=generator.device)
-        errors = self.errors(batch, noise.to(action.device), time)
-        loss, _ = self.mean_errors(errors, batch.get("action_is_pad"))
-        per_dim = errors.detach()[..., : self.config.action_dim].mean(dim=(0, 1))
-        return {"loss": loss, "loss_per_dim": per_dim}
+        samples = self.flow_samples(batch, generator=generator)
+        prefix = self.read_prefix(self.prefix_tokens(batch))
+        return self.flow_loss(samples, self.predicted(samples, prefix, batch), batch)
 
     def forward(
-        self, batch: Batch, noise_bta: Tensor, continued: FlowPrefix | None = None
+        self,
+        batch: Batch,
+        noise_bta: Tensor,
+        continued: FlowPrefix | None = None,
+        *,
+        memory: TokenMemory | None = None,
     ) -> Tensor:
         """Denoise to normalised actions, float32 [b, t, a], with the configured Euler steps.
 
         Args:
             continued: What the actions have to agree with.
+            memory: Of the goal, for a batch of one observation; changed in place.
         """
-        prefix = self.read_prefix(self.prefix_tokens(batch))
+        layout, prefix = self.observed(batch, self.vision_tokens, memory=memory)
+        steps, watch = self.config.flow_steps, None
         field = self.velocity_field(prefix, batch)
+        if memory is not None and self.vision_tokens.pruning == "adaptive":
+            watch = self.watch()
+            field = watching_last(field, watch, steps=steps)
         followed = field if continued is None else continued.conditioned(field)
-        actions = flow.integrate(followed, noise_bta.float(), steps=self.config.flow_steps)
+        actions = flow.integrate(followed, noise_bta.float(), steps=steps)
+        if watch is not None and memory is not None and layout is not None:
+            attention = watch.attention_bq
+            memory.remember(batch["images"], attention, layout=layout, kept=prefix.kept)
         return actions[..., : self.config.action_dim]
+
+    def watch(self) -> AttentionWatch:
+        """Listens to what the expert looks at in the prefix."""
+        return AttentionWatch(cast("Any", self).expert.layers)
+
+    def observed(
+        self,
+        batch: Batch,
+        options: VisionTokens,
+        *,
+        hints: Hints = NO_HINTS,
+        memory: TokenMemory | None = None,
+    ) -> tuple[PrefixLayout | None, Prefix]:
+        """Embed and read the observation as the options say; and where its images are in it.
+
+        Args:
+            hints: Of what counts in the images, for adaptive pruning.
+            memory: Of the goal, for a batch of one observation; it has hints of its own.
+        """
+        images = self._remembered_images(batch, options, memory)
+        tokens = self.prefix_tokens(batch) if images is None else self.prefix_tokens(batch, images)
+        layout = tokens.layout
+        if memory is not None and layout is not None:
+            hints = memory.hints(batch["images"], layout)
+        first_look = memory is not None and memory.is_first_look(options)
+        if options.pruning != "none" and not first_look:
+            tokens = tokens.pruned(options, hints)
+        if memory is None or not options.prefix_reuse:
+            return layout, self.read_prefix(tokens)
+        return layout, self._remembered_prefix(tokens, memory)
+
+    def _remembered_images(
+        self, batch: Batch, options: VisionTokens, memory: TokenMemory | None
+    ) -> Tensor | None:
+        if memory is None or options.camera_reuse is None:
+            return None
+        images = batch["images"]
+        return memory.camera_tokens(
+            images,
+            lambda camera: self.image_tokens(images[:, camera : camera + 1])[:, 0],
+            threshold=options.camera_reuse,
+            grid=self.token_grid(images),
+        )
+
+    def _remembered_prefix(self, tokens: PrefixTokens, memory: TokenMemory) -> Prefix:
+        """Read the prefix; of one whose first block is known, only what is behind that.
+
+        No token of the first block sees a later one, so its keys and values do not depend on them.
+        """
+        first = int((tokens.blocks_p == tokens.blocks_p[0]).sum())
+        x, mask, positions = tokens.x_bpw, tokens.mask_bp, tokens.positions_bp
+        whole: list[Prefix] = []
+
+        def read() -> tuple[KeyValue, ...]:
+            whole.append(self.read_prefix(tokens))
+            return tuple(layer.first(first) for layer in whole[0].layers)
+
+        inputs = (x[:, :first], mask[:, :first], positions[:, :first])
+        known = memory.prefix(*inputs, read=read)
+        if whole:
+            return whole[0]
+        if first < x.shape[1]:
+            known = self.language_model.memory(
+                x[:, first:], positions[:, first:], tokens.allowed[:, :, first:], past=known
+            )
+        return Prefix(known, mask, tokens.kept)
 
     def velocity_field(self, prefix: Prefix, batch: Batch) -> Velocity:
         """The velocity as a function of point and time alone, for integration."""

@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from fastvla_core.cli import main
+from fastvla_core.models.vision_tokens.options import VisionTokens
 from fastvla_core.remote.client import RemotePolicy
 from fastvla_core.remote.served import policy_id
 from fastvla_core.robot.contract_file import load_contract
@@ -75,5 +76,7 @@ def test_the_id_of_a_policy_follows_its_files_and_its_quantization(tmp_path):
     (tmp_path / ".cache" / "x").write_text("y")
     assert policy_id(tmp_path, quantization="nf4") == before
     assert policy_id(tmp_path, quantization="int8") != before
+    tokens = VisionTokens(pruning="uniform")
+    assert policy_id(tmp_path, quantization="nf4", vision_tokens=tokens) != before
     (tmp_path / "tokenizer" / "vocab.json").write_text("{ }")
     assert policy_id(tmp_path, quantization="nf4") != before

@@ -36,6 +36,15 @@ def test_every_node_agrees_on_contract_and_clock():
     assert robot.parameters["publish_clock"] is True
 
 
+def test_the_policy_server_is_told_about_its_visual_tokens():
+    options = BringupOptions(token_pruning="adaptive", token_keep=0.25, camera_reuse=2.0)
+    (server,) = (spec for spec in describe(options) if spec.name == "policy_server")
+    told = {name: server.parameters[name] for name in ("token_pruning", "token_keep")}
+    assert told == {"token_pruning": "adaptive", "token_keep": 0.25}
+    assert server.parameters["camera_reuse"] == 2.0
+    assert server.parameters["prefix_reuse"] is False
+
+
 def test_every_option_has_a_help_text():
     assert list(ARGUMENTS) == [field.name for field in dataclasses.fields(BringupOptions)]
 

@@ -22,6 +22,7 @@ def set_parameter(node, name: str, value):
         ("execute_steps", -1, "set it above 0"),
         ("on_busy", True, "its type is str"),
         ("remote_jpeg_quality", 101, "set it to 1 to 100"),
+        ("token_pruning", "random", "one of stored, none, adaptive"),
     ],
 )
 def test_a_wrong_value_is_refused_with_the_reason_and_the_old_one_stays(
@@ -41,3 +42,15 @@ def test_a_number_without_a_point_is_a_time(system: System, checkpoint: Path):
     assert node.get_parameter("default_timeout_s").value == 5
     # The node's own parameters are none of the server's.
     assert set_parameter(node, "use_sim_time", False).successful
+
+
+def test_visual_tokens_are_checked_together(system: System, checkpoint: Path):
+    node = system.serve(checkpoint, autostart=False)
+    assert set_parameter(node, "token_keep", 0.375).successful
+    assert set_parameter(node, "token_pruning", "adaptive").successful
+    result = set_parameter(node, "token_pruning", "pool")
+    assert not result.successful
+    assert "cannot keep 0.375" in result.reason
+    # Only what is on is looked at.
+    assert set_parameter(node, "token_pruning", "none").successful
+    assert set_parameter(node, "token_keep", 2).successful

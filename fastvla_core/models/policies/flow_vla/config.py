@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import typing
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from fastvla_core.errors import CheckpointError
+from fastvla_core.errors import CheckpointError, PolicyError
 from fastvla_core.layers.attention import AttentionShape
+from fastvla_core.models.vision_tokens.options import VisionTokens
 from fastvla_core.plain_data import PlainDataError, convert
 from fastvla_core.types import Conditioning
 
@@ -49,6 +50,7 @@ class FlowVLAConfig:
         text: Text encoder; its width is the prefix's.
         prefix, expert: The two transformers; their depth is the same.
         attention: Heads of text encoder, prefix and expert.
+        vision_tokens: Which visual tokens are kept and what is reused, unless loading says more.
         robot_contract, robot_contract_hash: The contract that the policy was trained for, as
             plain data, and its hash.
     """
@@ -75,6 +77,7 @@ class FlowVLAConfig:
     prefix: TransformerSize
     expert: TransformerSize
     attention: AttentionShape
+    vision_tokens: VisionTokens = field(default_factory=VisionTokens)
     robot_contract: Mapping[str, Any] | None = None
     robot_contract_hash: str | None = None
 
@@ -144,7 +147,9 @@ def config_from_dict(data: Mapping[str, Any], *, source: str = "config.json") ->
         values["cameras"] = tuple(name.removeprefix(IMAGE_PREFIX) for name in names)
         for item in dataclasses.fields(FlowVLAConfig):
             name = item.name
-            if name in values or (name not in data and item.default is not dataclasses.MISSING):
+            missing = dataclasses.MISSING
+            optional = item.default is not missing or item.default_factory is not missing
+            if name in values or (name not in data and optional):
                 continue
             values[name] = convert(data[name], hints[name], where=name)
     except KeyError as error:
@@ -155,6 +160,8 @@ def config_from_dict(data: Mapping[str, Any], *, source: str = "config.json") ->
         raise CheckpointError(
             f"{source}: {error}", mend="correct the value, or save the policy again"
         ) from error
+    except PolicyError as error:
+        raise CheckpointError(f"{source}: {error.message}", mend=error.mend) from error
     if data.get("normalization_mapping", NORMALIZATION) != NORMALIZATION:
         raise CheckpointError(
             f"{source}: normalization_mapping is {data['normalization_mapping']}",
@@ -166,7 +173,8 @@ def config_from_dict(data: Mapping[str, Any], *, source: str = "config.json") ->
 def _contradictions(config: FlowVLAConfig) -> Iterator[tuple[str, str]]:
     """What no network can be built from, and the mend."""
     for name, value in _numbers(config):
-        if value <= 0 and name != "max_prefix_steps":
+        free = name == "max_prefix_steps" or name.startswith("vision_tokens.")
+        if value <= 0 and not free:
             yield f"'{name}' is {value}", "give a number above 0"
     if not 0 <= config.max_prefix_steps < config.chunk_size:
         yield (

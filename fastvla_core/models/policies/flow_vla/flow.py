@@ -6,9 +6,27 @@ Shapes: b batch, s flow samples, t action steps, a action dimensions.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class FlowSamples:
+    """Where a velocity is learned.
+
+    Attributes:
+        noisy, target: Points and the velocity there, [b, t, a] or [b, s, t, a].
+        time: Of the points, [b]; with flow samples [b, s, 1] or [b, s, t].
+        weight: How much each point counts, broadcastable to `noisy`, 1 on average; None for all
+            alike.
+    """
+
+    noisy: Tensor
+    time: Tensor
+    target: Tensor
+    weight: Tensor | None = None
 
 
 def sample_time(shape: tuple[int, ...], *, generator: torch.Generator) -> Tensor:

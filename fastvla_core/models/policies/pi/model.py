@@ -34,6 +34,7 @@ from fastvla_core.models.heads.flow_expert import (
     Suffix,
 )
 from fastvla_core.models.policies.pi.config import PiConfig
+from fastvla_core.models.vision_tokens.layout import PrefixLayout
 
 
 class GemmaExpert(nn.Module):
@@ -123,19 +124,33 @@ class PiModel(FlowExpertModel):
         """Tokens of each image, [b, c, n, w]."""
         return self.paligemma.image_tokens(images_bc3hw)
 
-    def prefix_tokens(self, batch: Batch) -> PrefixTokens:
+    def token_grid(self, images_bc3hw: Tensor) -> tuple[int, int]:
+        """Rows and columns of the tokens of one image."""
+        patch = self.config.paligemma.vision.patch
+        return images_bc3hw.shape[-2] // patch, images_bc3hw.shape[-1] // patch
+
+    def prefix_tokens(self, batch: Batch, images_bcnw: Tensor | None = None) -> PrefixTokens:
         """[image tokens of each camera, language tokens], one block."""
-        images_bcnw = self.image_tokens(batch["images"])
+        if images_bcnw is None:
+            images_bcnw = self.image_tokens(batch["images"])
         language = self.paligemma.text.embed(batch["tokens"])
         x = torch.cat([images_bcnw.flatten(1, 2).to(language.dtype), language], dim=1)
         mask_bcn = batch["image_mask"][:, :, None].expand(*images_bcnw.shape[:3])
         mask = torch.cat([mask_bcn.flatten(1, 2), batch["token_mask"]], dim=1)
-        return PrefixTokens(x, mask, torch.zeros(x.shape[1], dtype=torch.long, device=x.device))
+        rows, columns = self.token_grid(batch["images"])
+        layout = PrefixLayout(
+            cameras=images_bcnw.shape[1],
+            rows=rows,
+            columns=columns,
+            words=language.shape[1],
+        )
+        blocks = torch.zeros(x.shape[1], dtype=torch.long, device=x.device)
+        return PrefixTokens(x, mask, blocks, layout)
 
     def read_prefix(self, tokens: PrefixTokens) -> Prefix:
         """Keys and values of the language model's layers."""
         layers = self.paligemma.text.memory(tokens.x_bpw, tokens.positions_bp, tokens.allowed)
-        return Prefix(layers, tokens.mask_bp)
+        return Prefix(layers, tokens.mask_bp, tokens.kept)
 
     @abstractmethod
     def suffix_tokens(self, noisy_bta: Tensor, time_b: Tensor, batch: Batch) -> Suffix:

@@ -26,6 +26,7 @@ from fastvla_core.models.heads.flow_expert import (
     Suffix,
 )
 from fastvla_core.models.policies.smolvla.config import SmolVLAConfig
+from fastvla_core.models.vision_tokens.layout import PrefixLayout
 
 
 class SmolVLAExpert(nn.Module):
@@ -118,9 +119,15 @@ class SmolVLA(FlowExpertModel):
         tokens = self.connector(pixel_shuffle(seen, factor=self.config.pixel_shuffle))
         return tokens.unflatten(0, images_bc3hw.shape[:2])
 
-    def prefix_tokens(self, batch: Batch) -> PrefixTokens:
+    def token_grid(self, images_bc3hw: Tensor) -> tuple[int, int]:
+        """Rows and columns of the tokens of one image."""
+        side = self.config.vision.patch * self.config.pixel_shuffle
+        return images_bc3hw.shape[-2] // side, images_bc3hw.shape[-1] // side
+
+    def prefix_tokens(self, batch: Batch, images_bcnw: Tensor | None = None) -> PrefixTokens:
         """[image tokens of each camera, language tokens, state]; the state is its own block."""
-        images_bcnw = self.image_tokens(batch["images"]) * math.sqrt(self.config.text.width)
+        seen_bcnw = self.image_tokens(batch["images"]) if images_bcnw is None else images_bcnw
+        images_bcnw = seen_bcnw * math.sqrt(self.config.text.width)
         mask_bcn = batch["image_mask"][:, :, None].expand(*images_bcnw.shape[:3])
         images, image_mask = self._with_markers(images_bcnw, mask_bcn)
         state = self.state_in(batch["state"].to(self.state_in.weight.dtype))[:, None]
@@ -134,6 +141,19 @@ class SmolVLA(FlowExpertModel):
             functional.pad(x, (0, 0, 0, missing)),
             functional.pad(mask, (0, missing)),
             functional.pad(blocks, (0, missing), value=1),
+            self._layout(batch),
+        )
+
+    def _layout(self, batch: Batch) -> PrefixLayout:
+        rows, columns = self.token_grid(batch["images"])
+        start, end = self.config.image_markers or ((), ())
+        return PrefixLayout(
+            cameras=batch["images"].shape[1],
+            rows=rows,
+            columns=columns,
+            words=batch["tokens"].shape[1],
+            before=len(start),
+            after=len(end),
         )
 
     def _with_markers(self, images_bcnw: Tensor, mask_bcn: Tensor) -> tuple[Tensor, Tensor]:
@@ -158,7 +178,7 @@ class SmolVLA(FlowExpertModel):
     def read_prefix(self, tokens: PrefixTokens) -> Prefix:
         """Keys and values of SmolVLM's layers."""
         layers = self.text.memory(tokens.x_bpw, tokens.positions_bp, tokens.allowed)
-        return Prefix(layers, tokens.mask_bp)
+        return Prefix(layers, tokens.mask_bp, tokens.kept)
 
     def suffix_tokens(self, noisy_bta: Tensor, time_b: Tensor, batch: Batch) -> Suffix:
         """Noisy actions joined with their time; each sees itself and those before it."""
