@@ -28,16 +28,21 @@ PLANNER = ["py_trees>=2.2"]
 # Data sets of others in and out (docs/data.md); conversion beyond one machine.
 INTEROP = ["pyarrow>=15", "h5py>=3.10"]
 RAY = ["ray[data]>=2.30"]
+# Adapters and 8-bit optimisers (docs/finetuning.md).
+LORA = ["peft>=0.21", "bitsandbytes>=0.50.2; sys_platform == 'linux'"]
+# Vision-language backbones (docs/backbones.md). Transformers renames things in minor versions: the
+# lower bound is what the code was written for. For Python 3.10 there is no such version.
+VLM = ["transformers>=5.23,<6; python_version >= '3.11'", *LORA]
 TEST = [
     *REMOTE,
     *PLANNER,
     *INTEROP,
+    *VLM,
     "grpcio-tools>=1.66",
     "cryptography>=42",
     "pytest>=8",
     "pytest-timeout>=2.3",
     "hypothesis>=6.100",
-    "bitsandbytes>=0.50.2; sys_platform == 'linux'",
     "triton>=3.6; sys_platform == 'linux' and platform_machine == 'x86_64'",
     "import-linter>=2.1",
     "ruff>=0.14",
@@ -90,6 +95,8 @@ setup(
         "planner": PLANNER,
         "interop": INTEROP,
         "ray": RAY,
+        "lora": LORA,
+        "vlm": VLM,
         "test": TEST,
     },
     zip_safe=True,
