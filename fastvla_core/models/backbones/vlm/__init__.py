@@ -1,0 +1,1 @@
+"""Vision-language models as Transformers builds them, behind one interface."""
