@@ -35,7 +35,7 @@ _CONDITIONING_MENDS: Mapping[Conditioning, str] = {
 
 
 def policy_config(preset: str, *, contract: RobotContract, **others: Any) -> Any:
-    """The config of a preset ("nano", "large") for a robot.
+    """The config of a preset ("nano", "large", "vla") for a robot.
 
     Args:
         others: Fields of the config that replace the preset's.
@@ -76,12 +76,20 @@ class FastVLA:
 
     @classmethod
     def from_config(
-        cls, config: Any, *, statistics: Statistics, tokenizer: Tokenizer, seed: int = 0
+        cls,
+        config: Any,
+        *,
+        statistics: Statistics,
+        tokenizer: Tokenizer | None = None,
+        seed: int = 0,
     ) -> FastVLA:
         """A policy with fresh weights, drawn from `seed`.
 
+        Args:
+            tokenizer: For the instruction; None where the policy's parts have one.
         Raises:
-            CheckpointError: the tokenizer has more entries than the config's vocabulary.
+            CheckpointError: the tokenizer has more entries than the config's vocabulary, or a part
+                that the config names cannot be had.
         """
         family = POLICIES.load(config.to_dict()["type"])
         with torch.random.fork_rng(devices=[]):

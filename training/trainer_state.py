@@ -51,8 +51,9 @@ def save_state(
     tensors = {f"model.{k}": v for k, v in model.state_dict().items()}
     tensors |= {f"ema.{k}": v for k, v in ema.items()}
     names = [n for n, p in model.named_parameters() if p.requires_grad]
-    for name, state in zip(names, optimizer.state_dict()["state"].values()):
-        tensors |= {f"optimizer.{key}.{name}": value for key, value in state.items()}
+    # Weights that no loss has reached yet, such as a backbone's unread last layer, have no state.
+    for index, state in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{key}.{names[index]}": value for key, value in state.items()}
     save_file({k: v.detach().contiguous().clone() for k, v in tensors.items()}, partial / _TENSORS)
     curve_rows = [[p.step, p.loss, p.validation_loss, p.samples_per_s] for p in curve]
     state_json = {
@@ -136,7 +137,9 @@ def _restore_optimizer(
 ) -> None:
     state = optimizer.state_dict()
     names = [n for n, p in model.named_parameters() if p.requires_grad]
+    keys = ("step", "exp_avg", "exp_avg_sq")
     for index, name in enumerate(names):
-        keys = ("step", "exp_avg", "exp_avg_sq")
-        state["state"][index] = {key: tensors[f"optimizer.{key}.{name}"] for key in keys}
+        found = {key: tensors.get(f"optimizer.{key}.{name}") for key in keys}
+        if any(value is not None for value in found.values()):
+            state["state"][index] = {key: tensors[f"optimizer.{key}.{name}"] for key in keys}
     optimizer.load_state_dict(state)

@@ -40,6 +40,8 @@ class VLAConfig(RobotPolicyConfig):
             learn from `auxiliary_head` alone, or not at all.
         frozen: Parts of the backbone that are not trained.
         folder: The checkpoint that this was read from; not in the file.
+        local_action_tokenizer: Folder that takes the place of the one that a head names; not in
+            the file.
     """
 
     policy_type: ClassVar[str] = "fastvla_vla"
@@ -51,6 +53,7 @@ class VLAConfig(RobotPolicyConfig):
     knowledge_insulation: bool = False
     frozen: tuple[Part, ...] = ()
     folder: Path | None = field(default=None, compare=False)
+    local_action_tokenizer: Path | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         for what, mend in _all_contradictions(self):
@@ -67,6 +70,23 @@ class VLAConfig(RobotPolicyConfig):
     def flow_steps(self) -> int | None:
         """Euler steps from noise to actions, where the head is a flow."""
         return getattr(self.head_options, "inference_steps", None)
+
+    @property
+    def parts(self) -> dict[str, str]:
+        """What it is put together from, in words."""
+        frozen = ", ".join(self.frozen)
+        return {
+            "backbone": self.backbone + (f" (frozen: {frozen})" if frozen else ""),
+            "fusion": str(self.fusion["type"]),
+            "head": str(self.head["type"]),
+            **({"auxiliary head": str(self.auxiliary_head["type"])} if self.auxiliary_head else {}),
+        }
+
+    @property
+    def action_tokenizer(self) -> str | None:
+        """Name of the FAST tokenizer, where a head has one."""
+        heads = (self.head, self.auxiliary_head or {})
+        return next((str(h["action_tokenizer"]) for h in heads if "action_tokenizer" in h), None)
 
     @property
     def head_options(self) -> Any:
@@ -90,17 +110,28 @@ class VLAConfig(RobotPolicyConfig):
         """The content of config.json, in LeRobot's layout."""
         # The zero-argument form does not find the class that slots made anew.
         data = RobotPolicyConfig.to_dict(self)
-        data.pop("folder")
+        for name in ("folder", "local_action_tokenizer"):
+            data.pop(name)
         return data
 
 
-def read_vla_config(data: Mapping[str, Any], *, folder: Path) -> VLAConfig:
+def read_vla_config(
+    data: Mapping[str, Any], *, folder: Path, action_tokenizer: Path | None = None
+) -> VLAConfig:
     """Read what `VLAConfig.to_dict` wrote.
 
+    Args:
+        action_tokenizer: Takes the place of the folder that a head names.
     Raises:
         CheckpointError: a key is missing or wrong, or values contradict each other.
     """
-    return read_config(VLAConfig, data, source=str(folder / "config.json"), folder=folder)
+    return read_config(
+        VLAConfig,
+        data,
+        source=str(folder / "config.json"),
+        folder=folder,
+        local_action_tokenizer=action_tokenizer,
+    )
 
 
 def head_options(data: Mapping[str, Any], where: str) -> Any:
@@ -136,9 +167,11 @@ def _filled(kind: type[Any], options: Mapping[str, Any], where: str) -> Any:
 def _all_contradictions(config: VLAConfig) -> Iterator[tuple[str, str]]:
     yield from contradictions(config)
     # Each of these raises where an option cannot be.
-    options = [config.head_options, config.fusion_options]
+    _ = config.head_options, config.fusion_options
     if config.auxiliary_head is not None:
-        options.append(head_options(config.auxiliary_head, "auxiliary_head"))
+        head_options(config.auxiliary_head, "auxiliary_head")
+        if config.head["type"] == config.auxiliary_head["type"] == "fast":
+            yield "head and auxiliary head are both 'fast'", "use another one for one of them"
     if config.max_prefix_steps and not config.conditionings:
         yield (
             f"'max_prefix_steps' is {config.max_prefix_steps}, and the head '{config.head['type']}'"

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from fastvla_core.layers.attention import AttentionShape, KeyValue
 from fastvla_core.layers.rope import RopeTable
 from fastvla_core.models.backbones.fusion import CrossFusion
-from fastvla_core.models.backbones.vlm.interface import ImageTokens, PrefixEmbeds, VLMBackbone
+from fastvla_core.models.backbones.vlm.backend import TransformersBackbone
+from fastvla_core.models.backbones.vlm.interface import PrefixEmbeds
 from fastvla_core.models.flow_prefix import FlowPrefix
 from fastvla_core.models.heads.interface import (
     ActionHead,
@@ -23,7 +24,6 @@ from fastvla_core.models.heads.interface import (
     BackboneOffer,
     Batch,
     Context,
-    Wanted,
 )
 from fastvla_core.models.lerobot.fast_tokenizer import FastTokenizer
 from fastvla_core.models.policies.vla.config import VLAConfig, head_options
@@ -42,7 +42,7 @@ class VLA(nn.Module):
 
     Args:
         backbone: Built or loaded already.
-        tokenizers: FAST tokenizers by the name that a head's options give them.
+        action_tokenizer: For the head or the auxiliary head "fast".
     Raises:
         CheckpointError: the parts do not go together; says why.
     """
@@ -51,13 +51,13 @@ class VLA(nn.Module):
         self,
         config: VLAConfig,
         *,
-        backbone: VLMBackbone,
-        tokenizers: dict[str, FastTokenizer],
+        backbone: TransformersBackbone,
+        action_tokenizer: FastTokenizer | None = None,
     ) -> None:
         super().__init__()
         self.config = config
         self.backbone = backbone
-        self.tokenizers = tokenizers
+        self.action_tokenizer = action_tokenizer
         fusion = config.fusion_options
         self.fusion = (
             None
@@ -67,22 +67,36 @@ class VLA(nn.Module):
         self.head = self._head(config.head, "head")
         auxiliary = config.auxiliary_head
         self.auxiliary = None if auxiliary is None else self._head(auxiliary, "auxiliary_head")
-        for part in config.frozen:
-            backbone.freeze(part)
+        self.freeze()
+
+    def freeze(self) -> None:
+        """Exclude from training what the config says."""
+        for part in self.config.frozen:
+            self.backbone.freeze(part)
+
+    def train(self, mode: bool = True) -> VLA:
+        """As any module, but for the backbone: its dropout would draw what a resumed run cannot."""
+        super().train(mode)
+        self.backbone.eval()
+        return self
+
+    @property
+    def own_parts(self) -> nn.ModuleDict:
+        """Everything but the backbone."""
+        parts = {"fusion": self.fusion, "head": self.head, "auxiliary": self.auxiliary}
+        return nn.ModuleDict({name: part for name, part in parts.items() if part is not None})
 
     @property
     def full_precision(self) -> tuple[str, ...]:
         """Patterns of the layers that quantisation leaves alone."""
         heads = {"head": self.head, "auxiliary": self.auxiliary}
-        return (
-            "*lm_head*",
-            *(
-                f"{name}.{pattern}"
-                for name, head in heads.items()
-                if head is not None
-                for pattern in head.full_precision
-            ),
+        own = (
+            f"{name}.{pattern}"
+            for name, head in heads.items()
+            if head is not None
+            for pattern in head.full_precision
         )
+        return (*(f"backbone.network.{p}" for p in self.backbone.full_precision()), *own)
 
     def compile_parts(self) -> None:
         """Compile the head: the backbone is Transformers' own, and read once per chunk."""
@@ -92,7 +106,7 @@ class VLA(nn.Module):
         """Images and words, as the language model will read them."""
         texts: Sequence[str] = batch["texts"]
         pixels = (batch["images"].float() * 0.5 + 0.5).clamp(0, 1)
-        images: ImageTokens = self.backbone.encode_images(pixels, image_mask_bc=batch["image_mask"])
+        images = self.backbone.encode_images(pixels, image_mask_bc=batch["image_mask"])
         if self.fusion is None:
             return self.backbone.embed(images, texts)
         words = self.backbone.embed(None, texts)
@@ -160,20 +174,19 @@ class VLA(nn.Module):
                 state=len(config.state_names),
                 max_prefix_steps=config.max_prefix_steps,
             ),
-            action_tokenizer=self.tokenizers.get(getattr(options, "action_tokenizer", "")),
+            action_tokenizer=self.action_tokenizer,
         )
 
 
-def backbone_offer(backbone: VLMBackbone) -> BackboneOffer:
+def backbone_offer(backbone: TransformersBackbone) -> BackboneOffer:
     """What a backbone has for heads to read."""
     shape = backbone.language_shape
-    first = torch.zeros(1, 1, dtype=torch.long)
-    if backbone.rotary(first, layer=0) is None:
+    if not hasattr(backbone.language_model, "rotary_emb"):
         return BackboneOffer(
             width=shape.width,
             depth=shape.layers,
-            no_joint="it is an encoder-decoder, or does not rotate its keys: a head's tokens "
-            "cannot go on where its own end",
+            no_joint=f"{type(backbone).__name__} does not rotate its keys, so a head's tokens "
+            "cannot go on behind its own",
         )
     return BackboneOffer(
         width=shape.width,
