@@ -7,9 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 
-from fastvla_core.models.backbones.vlm.interface import VLMBackbone
+# Not for every Python that the rest runs on.
+pytest.importorskip("transformers")
+
+from fastvla_core.models.backbones.vlm.interface import VLMBackbone  # noqa: E402
 from fastvla_core.models.policies.vla.config import VLAConfig
 from fastvla_core.policy import FastVLA
 from fastvla_core.types import Observation
