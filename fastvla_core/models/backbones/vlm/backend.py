@@ -6,36 +6,30 @@ Shapes: as in `interface`; m images, H and W pixels of the vision tower.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from fastvla_core.errors import ObservationError
-from fastvla_core.models.backbones.vlm import lora as adapters
 from fastvla_core.models.backbones.vlm.images import ImageRecipe, image_settings
 from fastvla_core.models.backbones.vlm.interface import (
     BackboneOutput,
     ImageTokens,
-    LanguageShape,
-    LoraOptions,
-    Part,
     PrefixEmbeds,
     TextTokens,
-    VLMBackbone,
 )
-from fastvla_core.models.backbones.vlm.saving import save_backbone
+from fastvla_core.models.backbones.vlm.parts import NetworkParts
 from fastvla_core.models.backbones.vlm.text import (
     Prompt,
     PromptTokens,
     VLMTokenizer,
     tokenize_prompts,
 )
-from fastvla_core.quant import QuantizedLinear, quantized_layers
 
 _log = logging.getLogger(__name__)
 
@@ -53,44 +47,25 @@ class EncodedImages:
     deepstack: tuple[Tensor, ...] = ()
 
 
-class TransformersBackbone(VLMBackbone):
-    """A network of Transformers, its tokenizer and its images.
+class TransformersBackbone(NetworkParts):
+    """Images, prompts and the language model.
 
-    Attributes of a family:
-        network_class: Name in Transformers.
+    Attributes of a family, beside those of `NetworkParts`:
         prompt: The text around cameras and words.
-        modules: Dotted names below the network that make up each part.
         notice: Said when it is loaded.
         first_position: Position of the first token.
-
-    Attributes:
-        network: The Transformers model, its language-model head included.
-        folder: Where its files came from.
     """
 
-    network_class: ClassVar[str]
-    prompt: ClassVar[Prompt]
-    modules: ClassVar[Mapping[Part, tuple[str, ...]]] = {
-        "vision": ("model.vision_tower",),
-        "projector": ("model.multi_modal_projector",),
-        "language": ("model.language_model", "lm_head"),
-    }
+    prompt: Prompt
     notice: ClassVar[str] = ""
     first_position: ClassVar[int] = 0
 
-    def __init__(self, network: Any, *, folder: Path) -> None:
-        super().__init__()
-        self.network = network
-        self.folder = folder
+    def __init__(self, network: Any, *, folder: Path, origin: str) -> None:
+        super().__init__(network, folder=folder, origin=origin)
         self.tokenizer = VLMTokenizer.load(folder)
         self.recipe: ImageRecipe = self.image_recipe(image_settings(folder))
         if self.notice:
             _log.warning("%s: %s", folder, self.notice)
-
-    @classmethod
-    def full_precision(cls) -> tuple[str, ...]:
-        """Patterns of the layers that quantisation leaves alone: projector and vocabulary."""
-        return ("lm_head", *(f"{name}*" for name in cls.modules["projector"]))
 
     # What a family may say otherwise.
 
@@ -147,45 +122,7 @@ class TransformersBackbone(VLMBackbone):
             **asked,
         )
 
-    @property
-    def language_model(self) -> Any:
-        """The stack of language layers."""
-        return self.network.model.language_model
-
     # The interface.
-
-    @property
-    def text_config(self) -> Any:
-        """The language model's part of the config."""
-        return self.network.config.get_text_config()
-
-    @property
-    def embedding_dim(self) -> int:
-        """Width d."""
-        return self.language_shape.width
-
-    @property
-    def language_shape(self) -> LanguageShape:
-        """The language model's sizes."""
-        config = self.text_config
-        heads, width = config.num_attention_heads, config.hidden_size
-        return LanguageShape(
-            layers=config.num_hidden_layers,
-            width=width,
-            heads=heads,
-            kv_heads=getattr(config, "num_key_value_heads", None) or heads,
-            head_dim=getattr(config, "head_dim", None) or width // heads,
-        )
-
-    @property
-    def embeddings(self) -> nn.Module:
-        """Ids to vectors, scaled where the family scales them."""
-        return self.network.get_input_embeddings()
-
-    @property
-    def device(self) -> torch.device:
-        """Where the weights are."""
-        return next(self.embeddings.parameters()).device
 
     @property
     def pad_id(self) -> int:
@@ -414,58 +351,6 @@ class TransformersBackbone(VLMBackbone):
     def new_tokens(self, found_bt: Tensor, prompt_bp: Tensor) -> Tensor:
         """What was generated, without the prompt."""
         return found_bt[:, prompt_bp.shape[1] :]
-
-    def parameters_of(self, part: Part) -> Iterator[nn.Parameter]:
-        """See `VLMBackbone.parameters_of`."""
-        seen: set[int] = set()
-        for _, owner in self.named_parts(part):
-            found = [owner] if isinstance(owner, nn.Parameter) else owner.parameters()
-            for parameter in found:
-                if id(parameter) not in seen:
-                    seen.add(id(parameter))
-                    yield parameter
-
-    def named_parts(self, part: Part) -> Iterator[tuple[str, nn.Module | nn.Parameter]]:
-        """The modules (and single parameters) of a part, by their names below the network."""
-        names = sum(self.modules.values(), ()) if part == "all" else self.modules[part]
-        for name in names:
-            parent, _, child = name.rpartition(".")
-            yield name, getattr(self.network.get_submodule(parent), child)
-
-    def num_parameters(self, part: Part = "all") -> int:
-        """See `VLMBackbone.num_parameters`."""
-        packed = sum(
-            layer.in_features * layer.out_features
-            for _, owner in self.named_parts(part)
-            if isinstance(owner, nn.Module)
-            for layer in (
-                [owner] if isinstance(owner, QuantizedLinear) else quantized_layers(owner).values()
-            )
-        )
-        return packed + sum(parameter.numel() for parameter in self.parameters_of(part))
-
-    def add_lora(self, options: LoraOptions) -> None:
-        """Freeze everything, and add adapters to train.
-
-        Raises:
-            CheckpointError: no layer has one of the names asked for.
-            DependencyError: peft is not installed.
-        """
-        parts = [
-            name
-            for part in options.parts
-            for name, owner in self.named_parts(part)
-            if isinstance(owner, nn.Module)
-        ]
-        adapters.add(self.network, options, parts=parts)
-
-    def merge_lora(self) -> None:
-        """See `VLMBackbone.merge_lora`."""
-        adapters.merge(self.network)
-
-    def save_pretrained(self, folder: Path) -> None:
-        """See `VLMBackbone.save_pretrained`."""
-        save_backbone(self.network, folder, source=self.folder)
 
 
 def _visible(tokens: PromptTokens, images: ImageTokens | None) -> Tensor:

@@ -29,7 +29,8 @@ class BackboneEntry:
     aliases: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        return f"{self.parameters:g} B parameters, {self.licence}, {self.repo}"
+        also = f"; also {', '.join(self.aliases)}" if self.aliases else ""
+        return f"{self.parameters:g} B parameters, {self.licence}, {self.repo}{also}"
 
 
 def _sizes(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,7 +12,7 @@ from fastvla_core.errors import CheckpointError, DependencyError, FastVLAError
 from fastvla_core.models.backbones.vlm import lora as adapters
 from fastvla_core.models.backbones.vlm.interface import LoraOptions, Quantization, VLMBackbone
 from fastvla_core.models.checkpoint import read_json, tensor_shapes
-from fastvla_core.models.hub import find_checkpoint
+from fastvla_core.models.hub import find_checkpoint, find_hub_files
 from fastvla_core.models.lerobot.stored import (
     ADAPTER_CONFIG,
     INDEX,
@@ -25,7 +24,6 @@ from fastvla_core.models.lerobot.stored import (
 from fastvla_core.models.registry import VLM_BACKBONES, VLM_FAMILIES
 from fastvla_core.quant import prepare_for_state, quantize_module
 
-_log = logging.getLogger(__name__)
 _MEND = "use the config.json that belongs to these weights"
 _Result = TypeVar("_Result")
 
@@ -39,12 +37,16 @@ def load_backbone(
     device: str | torch.device = "cpu",
 ) -> VLMBackbone:
     """See `VLMBackbone.from_pretrained`."""
-    found = find_backbone(path_or_name)
-    folder = base_folder(found)
-    if lora is not None and folder != found:
-        raise CheckpointError(
-            f"{found} is an adapter already", mend="leave `lora` out to train it further"
-        )
+    found, origin = find_backbone(path_or_name)
+    folder = found
+    if is_adapter(found):
+        if lora is not None:
+            raise CheckpointError(
+                f"{found} is an adapter already", mend="leave `lora` out to train it further"
+            )
+        settings = read_json(found / ADAPTER_CONFIG)
+        folder = find_base(found, settings)
+        origin = settings["base_model_name_or_path"]
     family = family_of(folder)
     network = _loaded(family, folder, dtype)
     stored = is_quantized(folder)
@@ -55,7 +57,7 @@ def load_backbone(
         )
     if quantization is not None and stored is None:
         quantize_module(network, quantization, skip=family.full_precision())
-    backbone = family(network, folder=folder)
+    backbone = family(network, folder=folder, origin=origin)
     if lora is not None:
         backbone.add_lora(lora)
     elif folder != found:
@@ -70,47 +72,37 @@ def build_backbone(
     device: str | torch.device = "cpu",
 ) -> VLMBackbone:
     """See `VLMBackbone.from_config`."""
-    folder = find_backbone(path_or_name)
+    folder, origin = find_backbone(path_or_name)
     family = family_of(folder)
-    network = family_network(family, folder).to(dtype)
-    return family(network, folder=folder).to(device).eval()
+    network = family_network(family, folder, dtype=dtype)
+    return family(network, folder=folder, origin=origin).to(device).eval()
 
 
-def find_backbone(path_or_name: str | Path, *, weights: bool = True) -> Path:
-    """The local folder of a backbone.
+def find_backbone(path_or_name: str | Path, *, weights: bool = True) -> tuple[Path, str]:
+    """The local folder of a backbone, and what others can find it by.
+
+    Args:
+        weights: Whether its weights are wanted, or its config and tokenizer alone.
 
     Raises:
         CheckpointError: there is none of that name, or the Hub cannot be reached.
     """
-    from fastvla_core.models.hub import find_hub_files
-
     name = str(path_or_name)
     if Path(path_or_name).exists():
-        return find_checkpoint(path_or_name)
+        return find_checkpoint(path_or_name), str(Path(path_or_name).absolute())
     entry = VLM_BACKBONES.load(name) if name in VLM_BACKBONES else None
     if entry is None and "/" not in name:
         # Says which names there are.
         VLM_BACKBONES.load(name)
     repository = name if entry is None else entry.repo
     if weights:
-        return find_checkpoint(repository)
-    return find_hub_files(repository, ("*.json",), wanted="config.json")
+        return find_checkpoint(repository), repository
+    return find_hub_files(repository, ("*.json",), wanted="config.json"), repository
 
 
-def base_folder(folder: Path) -> Path:
-    """The folder with config and weights: an adapter names another one."""
-    if (folder / ADAPTER_CONFIG).is_file() and not (folder / "config.json").is_file():
-        return find_base(folder, read_json(folder / ADAPTER_CONFIG))
-    return folder
-
-
-def is_backbone(folder: Path) -> bool:
-    """Whether FOLDER/config.json is of a family of backbones (and of no policy)."""
-    config = folder / "config.json"
-    if not config.is_file():
-        return False
-    data = read_json(config)
-    return "type" not in data and data.get("model_type") in VLM_FAMILIES
+def is_adapter(folder: Path) -> bool:
+    """Whether a folder holds an adapter, whose config names the backbone."""
+    return (folder / ADAPTER_CONFIG).is_file() and not (folder / "config.json").is_file()
 
 
 def family_of(folder: Path) -> Any:
@@ -131,12 +123,14 @@ def family_of(folder: Path) -> Any:
     return VLM_FAMILIES.load(kind)
 
 
-def family_network(family: Any, folder: Path) -> Any:
+def family_network(family: Any, folder: Path, *, dtype: torch.dtype) -> Any:
     """The network that FOLDER/config.json describes, with fresh weights."""
     kind = getattr(transformers(), family.network_class)
 
     def build() -> Any:
-        return kind(kind.config_class.from_pretrained(folder, local_files_only=True))
+        config = kind.config_class.from_pretrained(folder, local_files_only=True)
+        # Converted afterwards, the rotary frequencies would lose digits.
+        return kind._from_config(config, dtype=dtype)
 
     return _mended(build, folder / "config.json")
 
@@ -187,19 +181,12 @@ def _loaded(family: Any, folder: Path, dtype: torch.dtype | None) -> Any:
     problems = [f"'{name}' is missing" for name in sorted(report["missing_keys"])]
     problems += [f"'{name}' is not part of the model" for name in sorted(report["unexpected_keys"])]
     problems += [str(error) for error in report.get("error_msgs") or ()]
-    if problems:
-        shown = "; ".join(problems[:5]) + ("; ..." if len(problems) > 5 else "")
-        raise CheckpointError(f"{folder}: {len(problems)} weights do not fit: {shown}", mend=_MEND)
+    _refuse(problems, folder)
     return network
 
 
 def _loaded_quantized(family: Any, folder: Path, dtype: torch.dtype | None) -> Any:
-    from accelerate import init_empty_weights
-    from transformers.initialization import no_init_weights
-
-    # Rotary frequencies are buffers that no file holds: they are computed, weights are not.
-    with init_empty_weights(include_buffers=False), no_init_weights():
-        network = family_network(family, folder)
+    network = unweighted_network(family, folder)
     state = read_stored(folder)
     prepare_for_state(network, state)
     result = network.load_state_dict(state, strict=False, assign=True)
@@ -207,10 +194,27 @@ def _loaded_quantized(family: Any, folder: Path, dtype: torch.dtype | None) -> A
     absent = [name for name, tensor in network.named_parameters() if tensor.is_meta]
     problems = [f"'{name}' is missing" for name in absent]
     problems += [f"'{name}' is not part of the model" for name in result.unexpected_keys]
+    _refuse(problems, folder)
+    for parameter in network.parameters() if dtype is not None else ():
+        parameter.data = parameter.data.to(dtype)
+    return network
+
+
+def unweighted_network(family: Any, folder: Path) -> Any:
+    """The network without memory for its weights, as FOLDER/config.json describes it."""
+    transformers()
+    from accelerate import init_empty_weights
+    from transformers.initialization import no_init_weights
+
+    # Rotary frequencies are buffers that no file holds: they are computed, weights are not.
+    with init_empty_weights(include_buffers=False), no_init_weights():
+        return family_network(family, folder, dtype=torch.float32)
+
+
+def _refuse(problems: list[str], folder: Path) -> None:
     if problems:
         shown = "; ".join(problems[:5]) + ("; ..." if len(problems) > 5 else "")
         raise CheckpointError(f"{folder}: {len(problems)} weights do not fit: {shown}", mend=_MEND)
-    return network if dtype is None else network.to(dtype)
 
 
 def _mended(action: Callable[[], _Result], source: Path) -> _Result:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from fastvla_core.errors import CheckpointError, DependencyError, QuantError
 from fastvla_core.models.backbones.vlm.interface import LoraOptions
@@ -57,10 +57,12 @@ def load(network: nn.Module, folder: Path) -> None:
             mend="only LoRA adapters are loaded; merge others with peft",
         )
     peft = _peft()
-    _inject(network, peft.LoraConfig.from_pretrained(str(folder)))
+    config = peft.LoraConfig.from_pretrained(str(folder))
+    config.inference_mode = False
+    _inject(network, config)
     stored = read_tensors(folder / ADAPTER)
     tensors = {name.removeprefix(_PREFIX): tensor for name, tensor in stored.items()}
-    expected = peft.get_peft_model_state_dict(network, adapter_name=_NAME)
+    expected = _adapter_weights(network)
     wrong = sorted(
         name
         for name in expected.keys() | tensors.keys()
@@ -77,17 +79,20 @@ def load(network: nn.Module, folder: Path) -> None:
     peft.set_peft_model_state_dict(network, tensors, adapter_name=_NAME)
 
 
-def save(network: nn.Module, folder: Path, *, base: Path) -> None:
-    """Write the adapter as peft does: adapter_config.json and adapter_model.safetensors."""
-    peft = _peft()
-    tensors = peft.get_peft_model_state_dict(network, adapter_name=_NAME)
-    write_tensors(folder / ADAPTER, {_PREFIX + name: t for name, t in tensors.items()})
+def save(network: nn.Module, folder: Path, *, base: str) -> None:
+    """Write the adapter as peft does: adapter_config.json and adapter_model.safetensors.
+
+    Args:
+        base: Folder or Hub name of the backbone that it belongs to.
+    """
+    tensors = {_PREFIX + name: tensor for name, tensor in _adapter_weights(network).items()}
+    write_tensors(folder / ADAPTER, tensors)
     config: Any = network.peft_config[_NAME]  # pyright: ignore[reportIndexIssue, reportArgumentType]
     data = {
         key: sorted(value) if isinstance(value, set) else value
         for key, value in config.to_dict().items()
     }
-    data |= {"base_model_name_or_path": str(base.absolute()), "inference_mode": True}
+    data |= {"base_model_name_or_path": base, "inference_mode": True}
     write_json(folder / ADAPTER_CONFIG, data)
 
 
@@ -115,7 +120,6 @@ def merge(network: nn.Module) -> None:
         layer.merge()  # pyright: ignore[reportCallIssue]
         parent, _, child = name.rpartition(".")
         setattr(network.get_submodule(parent), child, layer.get_base_layer())
-    network.peft_config = None  # pyright: ignore[reportAttributeAccessIssue]
     del network.peft_config
 
 
@@ -128,9 +132,13 @@ def _inject(network: nn.Module, config: Any) -> None:
         # peft asks the layer for its sizes, gets them, and warns that it does not know it.
         warnings.filterwarnings("ignore", message="Unsupported layer type")
         peft.inject_adapter_in_model(config, network, adapter_name=_NAME)
-    config._custom_modules = None
-    # Tables for the search of a class cannot be written to a file.
-    network.peft_config = {_NAME: config}  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def _adapter_weights(network: nn.Module) -> dict[str, Tensor]:
+    # "auto" would ask the Hub for the vocabulary that the backbone once had.
+    return _peft().get_peft_model_state_dict(
+        network, adapter_name=_NAME, save_embedding_layers=False
+    )
 
 
 def _targets(network: nn.Module, options: LoraOptions, parts: Sequence[str]) -> Iterator[str]:

@@ -19,15 +19,16 @@ _COMPANIONS = ("*.json", "*.txt", "*.model", "*.jinja", "*.md", "LICENSE*")
 _OWN = ("config.json", "generation_config.json", INDEX, SINGLE, ADAPTER, ADAPTER_CONFIG)
 
 
-def save_backbone(network: Any, folder: Path, *, source: Path) -> None:
+def save_backbone(network: Any, folder: Path, *, source: Path, origin: str) -> None:
     """Write the network to `folder`; with adapters, the adapter alone.
 
     Args:
         source: Folder that the companions (tokenizer and so on) are copied from.
+        origin: Folder or Hub name that an adapter names as its base.
     """
     with written_atomically(folder) as temporary:
         if adapters.is_adapted(network):
-            adapters.save(network, temporary, base=source)
+            adapters.save(network, temporary, base=origin)
             return
         if quantized_layers(network):
             _save_quantized(network, temporary)

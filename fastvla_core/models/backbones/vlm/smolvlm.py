@@ -49,7 +49,7 @@ class SmolVLM(SquareImages):
 
     @property
     def language_model(self) -> Any:
-        """See `TransformersBackbone.language_model`."""
+        """See `NetworkParts.language_model`."""
         return self.network.model.text_model
 
 
@@ -58,8 +58,8 @@ class Idefics3(SmolVLM):
 
     network_class = "Idefics3ForConditionalGeneration"
 
-    def __init__(self, network: Any, *, folder: Path) -> None:
-        super().__init__(network, folder=folder)
+    def __init__(self, network: Any, *, folder: Path, origin: str) -> None:
+        super().__init__(network, folder=folder, origin=origin)
         # SmolVLM's first models are of this type too; their tokens tell them apart.
         if not self.tokenizer.has("<|im_start|>"):
             self.prompt = replace(self.prompt, before="<|begin_of_text|>User:")

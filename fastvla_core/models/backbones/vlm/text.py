@@ -161,7 +161,15 @@ def tokenize_prompts(
     """
     markers = _Markers.of(tokenizer, prompt)
     rows = [
-        _row(tokenizer, prompt, text, answer, cameras, tokens_per_camera, markers)
+        _row(
+            text,
+            answer,
+            tokenizer=tokenizer,
+            prompt=prompt,
+            cameras=cameras,
+            tokens_per_camera=tokens_per_camera,
+            markers=markers,
+        )
         for text, answer in zip(texts, answers or [None] * len(texts))
     ]
     width = max(len(row.ids) for row in rows)
@@ -206,10 +214,11 @@ class _Row:
 
 
 def _row(
-    tokenizer: VLMTokenizer,
-    prompt: Prompt,
     text: str,
     answer: str | None,
+    *,
+    tokenizer: VLMTokenizer,
+    prompt: Prompt,
     cameras: int,
     tokens_per_camera: int,
     markers: _Markers,
@@ -218,7 +227,7 @@ def _row(
     places = [index for index, token in enumerate(short) if token == markers.placeholder]
     if len(places) != cameras:
         raise ObservationError(
-            f"the instruction {text[:60]!r} holds {prompt.image_token!r}, which stands for a camera",
+            f"the instruction {text[:60]!r} holds {prompt.image_token!r}, a camera's place",
             mend="write the instruction without it",
         )
     owner = [cameras] * len(short)
