@@ -123,14 +123,18 @@ def family_of(folder: Path) -> Any:
     return VLM_FAMILIES.load(kind)
 
 
-def family_network(family: Any, folder: Path, *, dtype: torch.dtype) -> Any:
-    """The network that FOLDER/config.json describes, with fresh weights."""
+def family_network(family: Any, folder: Path, *, dtype: torch.dtype | None = None) -> Any:
+    """The network that FOLDER/config.json describes, with fresh weights.
+
+    Args:
+        dtype: Of the weights; None as the config says.
+    """
     kind = getattr(transformers(), family.network_class)
 
     def build() -> Any:
         config = kind.config_class.from_pretrained(folder, local_files_only=True)
         # Converted afterwards, the rotary frequencies would lose digits.
-        return kind._from_config(config, dtype=dtype)
+        return kind._from_config(config, **({} if dtype is None else {"dtype": dtype}))
 
     return _mended(build, folder / "config.json")
 
@@ -195,8 +199,10 @@ def _loaded_quantized(family: Any, folder: Path, dtype: torch.dtype | None) -> A
     problems = [f"'{name}' is missing" for name in absent]
     problems += [f"'{name}' is not part of the model" for name in result.unexpected_keys]
     _refuse(problems, folder)
-    for parameter in network.parameters() if dtype is not None else ():
-        parameter.data = parameter.data.to(dtype)
+    if dtype is not None:
+        network.config.dtype = dtype
+        for parameter in network.parameters():
+            parameter.data = parameter.data.to(dtype)
     return network
 
 
@@ -208,7 +214,7 @@ def unweighted_network(family: Any, folder: Path) -> Any:
 
     # Rotary frequencies are buffers that no file holds: they are computed, weights are not.
     with init_empty_weights(include_buffers=False), no_init_weights():
-        return family_network(family, folder, dtype=torch.float32)
+        return family_network(family, folder)
 
 
 def _refuse(problems: list[str], folder: Path) -> None:

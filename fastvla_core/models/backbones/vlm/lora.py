@@ -15,6 +15,7 @@ from fastvla_core.models.checkpoint import read_json, read_tensors, write_json, 
 from fastvla_core.models.lerobot.stored import ADAPTER, ADAPTER_CONFIG
 from fastvla_core.quant import Int8Linear, Nf4Linear, QuantizedLinear
 
+_MEND = "use the backbone that the adapter was trained on"
 _NAME = "default"
 # peft wraps the network it adapts in two modules of its own, and files name them.
 _PREFIX = "base_model.model."
@@ -59,7 +60,11 @@ def load(network: nn.Module, folder: Path) -> None:
     peft = _peft()
     config = peft.LoraConfig.from_pretrained(str(folder))
     config.inference_mode = False
-    _inject(network, config)
+    try:
+        _inject(network, config)
+    # peft's word for layers that are not there.
+    except ValueError as error:
+        raise CheckpointError(f"{folder / ADAPTER_CONFIG}: {error}", mend=_MEND) from error
     stored = read_tensors(folder / ADAPTER)
     tensors = {name.removeprefix(_PREFIX): tensor for name, tensor in stored.items()}
     expected = _adapter_weights(network)
@@ -74,7 +79,7 @@ def load(network: nn.Module, folder: Path) -> None:
         raise CheckpointError(
             f"{folder / ADAPTER}: {len(wrong)} tensors do not fit the backbone, the first is "
             f"'{wrong[0]}'",
-            mend="use the backbone that the adapter was trained on",
+            mend=_MEND,
         )
     peft.set_peft_model_state_dict(network, tensors, adapter_name=_NAME)
 
@@ -102,14 +107,17 @@ def is_adapted(network: nn.Module) -> bool:
 
 
 def merge(network: nn.Module) -> None:
-    """Add the adapters to their weights, and take them away.
+    """Add the adapters to their weights, and take them away; without any, do nothing.
 
     Raises:
         QuantError: the weights are quantised.
     """
-    from peft.tuners.lora import LoraLayer
-
-    adapted = [(n, m) for n, m in network.named_modules() if isinstance(m, LoraLayer)]
+    if not is_adapted(network):
+        return
+    kind = _peft().tuners.lora.LoraLayer
+    adapted: list[tuple[str, Any]] = [
+        (name, layer) for name, layer in network.named_modules() if isinstance(layer, kind)
+    ]
     for name, layer in adapted:
         if isinstance(layer.get_base_layer(), QuantizedLinear):
             raise QuantError(
@@ -117,7 +125,7 @@ def merge(network: nn.Module) -> None:
                 mend="load the adapter on the backbone at full precision, then merge",
             )
     for name, layer in adapted:
-        layer.merge()  # pyright: ignore[reportCallIssue]
+        layer.merge()
         parent, _, child = name.rpartition(".")
         setattr(network.get_submodule(parent), child, layer.get_base_layer())
     del network.peft_config

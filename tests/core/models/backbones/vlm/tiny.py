@@ -256,19 +256,23 @@ def gemma3(ids: Ids) -> Any:
     )
 
 
-def fast_vlm(ids: Ids) -> Any:
-    return hf.FastVlmConfig(
-        text_config=ids.language(model_type="qwen2"),
-        vision_config={
+def fast_vlm(ids: Ids) -> dict[str, Any]:
+    # As a plain table: without timm, Transformers cannot even make the config.
+    return {
+        "model_type": "fast_vlm",
+        "text_config": ids.language(model_type="qwen2"),
+        "vision_config": {
             "model_type": "timm_wrapper",
             "architecture": "fastvit_mci3",
             "do_pooling": True,
             "global_pool": "avg",
             "hidden_size": 3072,
+            "num_classes": 0,
+            "label_names": [],
             "model_args": {"inference_mode": True},
         },
-        image_token_index=ids["<image>"],
-    )
+        "image_token_index": ids["<image>"],
+    }
 
 
 FAMILIES: dict[str, Callable[[Ids], Any]] = {
@@ -302,7 +306,10 @@ def write_folder(folder: Path, family: str) -> Path:
     tokenizer.save(str(folder / "tokenizer.json"))
     ids = Ids(tokenizer)
     (folder / "tokenizer_config.json").write_text(json.dumps({"pad_token": "<pad>"}))
-    {**FAMILIES, "fast_vlm": fast_vlm}[family](ids).save_pretrained(folder)
+    if family == "fast_vlm":
+        (folder / "config.json").write_text(json.dumps(fast_vlm(ids)))
+    else:
+        FAMILIES[family](ids).save_pretrained(folder)
     if family in SETTINGS:
         settings = json.dumps(SETTINGS[family])
         (folder / "preprocessor_config.json").write_text(settings)
