@@ -25,9 +25,16 @@ EMBEDDED_ROS = ["cyclonedds==11.0.1; sys_platform == 'linux' and platform_machin
 # A policy on another machine (docs/remote.md); the example for task planners (docs/planners.md).
 REMOTE = ["grpcio>=1.66", "protobuf>=5"]
 PLANNER = ["py_trees>=2.2"]
+# Vision-language backbones (docs/backbones.md). Transformers renames things in minor versions: the
+# lower bound is what the code was written for. For Python 3.10 there is no such version.
+VLM = [
+    "transformers>=5.23,<6; python_version >= '3.11'",
+    "peft>=0.21; python_version >= '3.11'",
+]
 TEST = [
     *REMOTE,
     *PLANNER,
+    *VLM,
     "grpcio-tools>=1.66",
     "cryptography>=42",
     "pytest>=8",
@@ -81,7 +88,7 @@ setup(
         *files_below("fastvla_msgs/srv"),
     ],
     install_requires=[*CORE, *SIM, *BAGS, *TRAIN, *EMBEDDED_ROS],
-    extras_require={"remote": REMOTE, "planner": PLANNER, "test": TEST},
+    extras_require={"remote": REMOTE, "planner": PLANNER, "vlm": VLM, "test": TEST},
     zip_safe=True,
     entry_points={
         "console_scripts": [

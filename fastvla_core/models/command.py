@@ -11,7 +11,14 @@ from typing import Any
 
 from fastvla_core.arguments import positive_float
 from fastvla_core.errors import CheckpointError, FastVLAError
-from fastvla_core.models.registry import ACTION_HEADS, POLICIES, PRESETS, VISION_STEMS
+from fastvla_core.models.registry import (
+    ACTION_HEADS,
+    POLICIES,
+    PRESETS,
+    VISION_STEMS,
+    VLM_BACKBONES,
+    VLM_FAMILIES,
+)
 from fastvla_core.resources import share_path
 
 HELP = "list policies; explain, compare and bind checkpoints"
@@ -25,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     listing.set_defaults(action="list")
     show = actions.add_parser("show", help="what a checkpoint is, and what it was trained for")
     show.set_defaults(action="show")
-    show.add_argument("policy", help="folder, shipped name or Hub repository")
+    show.add_argument("policy", help="folder, shipped name, Hub repository or name of a backbone")
     parity = actions.add_parser("parity", help="compare policies with stored reference results")
     parity.set_defaults(action="parity")
     parity.add_argument("folder", type=Path, help="folder of stored cases, of one policy or more")
@@ -77,7 +84,24 @@ def run(args: argparse.Namespace) -> int:
 def _shown(policy: str) -> dict[str, Any]:
     from fastvla_core.models.describe import describe
 
+    folder = Path(policy)
+    if _is_backbone(folder) if folder.exists() else policy in VLM_BACKBONES:
+        from fastvla_core.models.backbones.vlm.describe import describe_backbone
+        from fastvla_core.models.backbones.vlm.loading import find_backbone
+
+        folder, origin = find_backbone(policy, weights=False)
+        return describe_backbone(folder, origin=origin)
     return describe(policy)
+
+
+def _is_backbone(folder: Path) -> bool:
+    """Whether FOLDER/config.json is a vision-language model's, and no policy's."""
+    from fastvla_core.models.checkpoint import read_json
+
+    if not (folder / "config.json").is_file():
+        return False
+    data = read_json(folder / "config.json")
+    return "type" not in data and data.get("model_type") in VLM_FAMILIES
 
 
 def _parity(folder: Path, *, as_json: bool) -> int:
@@ -129,6 +153,8 @@ def _listing() -> dict[str, Any]:
         "shipped policies": _shipped(),
         "policy types": list(POLICIES.names()),
         **{f"  {name}": line for name, line in types.items()},
+        "backbones": list(VLM_BACKBONES.names()),
+        **{f"  {name}": str(entry) for name, entry in VLM_BACKBONES.entries().items()},
         "presets": list(PRESETS.names()),
         "action heads": list(ACTION_HEADS.names()),
         **{f"  {name}": line for name, line in HEADS.items()},

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+
+from torch import nn
 
 from fastvla_core.errors import CheckpointError
 from fastvla_core.models.checkpoint import not_finite, tensor_shapes
@@ -49,7 +52,7 @@ def describe(path_or_name: str, *, files: LocalFiles = NO_LOCAL_FILES) -> dict[s
         f"{config.n_action_steps} executed per inference",
         "flow steps": getattr(config, "flow_steps", getattr(config, "num_inference_steps", None)),
         "weights": f"{size / 1e6:.2f} MB",
-        "precision": _precision(shapes),
+        "precision": precision_line(shapes),
         **_memory(family, config),
     }
 
@@ -100,7 +103,7 @@ def _check_finite(paths: list[Path]) -> None:
             )
 
 
-def _precision(tensors: _Shapes) -> str:
+def precision_line(tensors: _Shapes) -> str:
     """For example "int8 (24 layers), F32": the quantised layers first."""
     packed = {
         "NF4": sum(1 for name in tensors if ".quant_state." in name),
@@ -112,11 +115,19 @@ def _precision(tensors: _Shapes) -> str:
 
 
 def _memory(family: Any, config: Any) -> dict[str, str]:
-    """Parameters, and what they take in memory by the ways of storing the large layers."""
     with weightless():
         model = family.model(config)
+    return memory_lines(model, skip=model.full_precision)
+
+
+def memory_lines(model: nn.Module, *, skip: Iterable[str]) -> dict[str, str]:
+    """Parameters, and what they take in memory by the ways of storing the large layers.
+
+    Args:
+        skip: Patterns of the layers that quantisation leaves alone.
+    """
     total = sum(parameter.numel() for parameter in model.parameters())
-    layers = quantizable_layers(model, skip=model.full_precision).values()
+    layers = quantizable_layers(model, skip=skip).values()
     large = sum(layer.weight.numel() for layer in layers)
     rest = 2 * (total - large)
     sizes = {

@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib import import_module
+from importlib.metadata import entry_points
 from typing import Any
 
 from fastvla_core.errors import CheckpointError
 
 
 class Registry:
-    """Maps a type name to "module:Class"; add your own with `register`."""
+    """Maps a type name to "module:Class"; add your own with `register`, or by an entry point.
 
-    def __init__(self, kind: str, targets: dict[str, str]) -> None:
+    Args:
+        group: Entry points of installed packages that belong here; our own names come first.
+    """
+
+    def __init__(self, kind: str, targets: Mapping[str, str], *, group: str | None = None) -> None:
         self._kind = kind
         self._targets = dict(targets)
+        self._group = group
 
     def names(self) -> tuple[str, ...]:
         """All registered names, sorted."""
-        return tuple(sorted(self._targets))
+        return tuple(sorted(self._known()))
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._known()
 
     def register(self, name: str, target: str) -> None:
         """Let `name` stand for `target`, written "package.module:Class".
@@ -37,13 +47,61 @@ class Registry:
         Raises:
             CheckpointError: the name is unknown.
         """
-        if name not in self._targets:
-            raise CheckpointError(
-                f"there is no {self._kind} '{name}'; known: {', '.join(self.names())}",
-                mend="correct the name, or add it with `Registry.register`",
-            )
-        module, _, attribute = self._targets[name].partition(":")
+        target = self._known().get(name)
+        if target is None:
+            raise self._unknown(name)
+        module, _, attribute = target.partition(":")
         return getattr(import_module(module), attribute)
+
+    def _known(self) -> dict[str, str]:
+        if self._group is None:
+            return self._targets
+        installed = {point.name: point.value for point in entry_points(group=self._group)}
+        return {**installed, **self._targets}
+
+    def _unknown(self, name: str) -> CheckpointError:
+        return CheckpointError(
+            f"there is no {self._kind} '{name}'; known: {', '.join(self.names())}",
+            mend="correct the name, or add it with `Registry.register`",
+        )
+
+
+class BackboneRegistry(Registry):
+    """Names, aliases and Hub names to `BackboneEntry`s: the published ones, and your own."""
+
+    def names(self) -> tuple[str, ...]:
+        """All names, without aliases, sorted."""
+        return tuple(sorted(self.entries()))
+
+    def entries(self) -> dict[str, Any]:
+        """All entries by name."""
+        from fastvla_core.models.backbones.vlm.catalogue import PUBLISHED
+
+        return {
+            **{name: super(BackboneRegistry, self).load(name) for name in self._known()},
+            **PUBLISHED,
+        }
+
+    def __contains__(self, name: object) -> bool:
+        return self._found(name) is not None
+
+    def load(self, name: str) -> Any:
+        """The entry of a name, an alias or a Hub repository.
+
+        Raises:
+            CheckpointError: there is none.
+        """
+        found = self._found(name)
+        if found is None:
+            raise self._unknown(name)
+        return found
+
+    def _found(self, name: object) -> Any:
+        entries = self.entries()
+        if name in entries:
+            return entries[str(name)]
+        others = (e for e in entries.values() if name == e.repo or name in e.aliases)
+        return next(others, None)
 
 
 POLICIES = Registry(
@@ -73,6 +131,7 @@ ACTION_HEADS = Registry(
         "bins": "fastvla_core.models.heads.bins:BinHead",
         "fast": "fastvla_core.models.heads.fast:FastHead",
     },
+    group="fastvla.action_heads",
 )
 VISION_STEMS = Registry(
     "vision stem",
@@ -81,3 +140,23 @@ VISION_STEMS = Registry(
         "vit": "fastvla_core.models.backbones.vit:VisionTransformerStem",
     },
 )
+_VLM = "fastvla_core.models.backbones.vlm"
+VLM_FAMILIES = Registry(
+    "backbone family",
+    {
+        "qwen2_vl": f"{_VLM}.qwen_vl:Qwen2VL",
+        "qwen2_5_vl": f"{_VLM}.qwen_vl:Qwen25VL",
+        "qwen3_vl": f"{_VLM}.qwen_vl:Qwen3VL",
+        "paligemma": f"{_VLM}.paligemma:PaliGemma",
+        "internvl": f"{_VLM}.internvl:InternVL",
+        "llava": f"{_VLM}.llava:Llava",
+        "llava_onevision": f"{_VLM}.llava:LlavaOneVision",
+        "florence2": f"{_VLM}.florence2:Florence2",
+        "smolvlm": f"{_VLM}.smolvlm:SmolVLM",
+        "idefics3": f"{_VLM}.smolvlm:Idefics3",
+        "gemma3": f"{_VLM}.gemma3:Gemma3",
+        "fast_vlm": f"{_VLM}.fast_vlm:FastVLM",
+    },
+    group="fastvla.backbone_families",
+)
+VLM_BACKBONES = BackboneRegistry("vision-language backbone", {}, group="fastvla.backbones")

@@ -60,6 +60,11 @@ class QuantizedLinear(nn.Module, ABC):
     ) -> None:
         """Take the weight from stored tensors; `device` None keeps theirs. Raises QuantError."""
 
+    @property
+    def qweight(self) -> Tensor:
+        """The packed weight, under the name by which peft asks for a layer's device."""
+        return next(self.buffers())
+
     def forward(self, x: Tensor) -> Tensor:
         """Map [..., K] to [..., N] in the type of `x` (under autocast, in autocast's type)."""
         kind = x.device.type

@@ -8,7 +8,7 @@ of the language model, k its key/value heads, e their width, t positions.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -222,22 +222,30 @@ class VLMBackbone(nn.Module, ABC):
         """The most likely continuation of each prompt (greedy), without special tokens."""
 
     @abstractmethod
-    def part(self, part: Part) -> tuple[nn.Module, ...]:
-        """The modules that make up a part; "all" is everything."""
+    def parameters_of(self, part: Part) -> Iterator[nn.Parameter]:
+        """The weights of a part (quantised ones are not among them); "all" is everything."""
 
     def freeze(self, part: Part = "all") -> None:
         """Exclude a part from training."""
-        for module in self.part(part):
-            module.requires_grad_(False)
+        for parameter in self.parameters_of(part):
+            parameter.requires_grad_(False)
 
     def unfreeze(self, part: Part = "all") -> None:
         """Train a part; quantised weights stay as they are."""
-        for module in self.part(part):
-            module.requires_grad_(True)
+        for parameter in self.parameters_of(part):
+            parameter.requires_grad_(True)
 
     @abstractmethod
     def num_parameters(self, part: Part = "all") -> int:
         """Weights of a part, shared ones counted once, quantised ones as many as they stand for."""
+
+    @abstractmethod
+    def merge_lora(self) -> None:
+        """Add the adapters to the weights they belong to, and drop them.
+
+        Raises:
+            QuantError: the weights are quantised: load the adapter on the full-precision backbone.
+        """
 
     @abstractmethod
     def save_pretrained(self, folder: Path) -> None:
