@@ -195,7 +195,7 @@ def test_frozen_parts_stay_frozen_when_loaded(smolvlm: Path, tmp_path: Path):
 def test_the_backbone_s_dropout_stays_off(smolvlm: Path):
     model = vla_policy(smolvlm).model.train()
     assert model.head.training
-    assert not any(module.training for module in model.backbone.modules())
+    assert not any(module.training for module in model.backbone.network.modules())
 
 
 def test_fused_words_hold_what_the_cameras_show(smolvlm: Path):

@@ -34,6 +34,10 @@ def write_backbone(folder: Path, family: str) -> Path:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(1)
             backbone = VLMBackbone.from_config(bare)
+            # Gemma 3's projector starts with zeros: nothing of an image would get through.
+            for parameter in backbone.parameters_of("projector"):
+                if not parameter.any():
+                    torch.nn.init.normal_(parameter, std=0.1)
         backbone.save_pretrained(done)
     return done
 
