@@ -23,7 +23,7 @@ from fastvla_core.models.heads.interface import (
     Context,
     Wanted,
 )
-from fastvla_core.models.heads.reader import ActionReader, Reading, ReaderOptions
+from fastvla_core.models.heads.reader import ActionReader, ReaderOptions, Reading
 from fastvla_core.models.policies.flow_vla import flow
 
 

@@ -161,8 +161,7 @@ class ActionReader(nn.Module):
         if self.is_joint:
             kept = (context.key_values[layer] for layer in self.reads)
             memory = tuple(
-                KeyValue(own.key_bgsd.to(self.dtype), own.value_bgsd.to(self.dtype))
-                for own in kept
+                KeyValue(own.key_bgsd.to(self.dtype), own.value_bgsd.to(self.dtype)) for own in kept
             )
         else:
             layers: Any = self.layers

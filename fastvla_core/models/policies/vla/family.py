@@ -15,6 +15,7 @@ import torch
 from fastvla_core.models.backbones.vlm.backend import TransformersBackbone
 from fastvla_core.models.backbones.vlm.interface import VLMBackbone
 from fastvla_core.models.checkpoint import load_weights, read_tensors, write_json, write_tensors
+from fastvla_core.models.heads.fast import FastHead
 from fastvla_core.models.heads.ngram_draft import NgramDraft, load_ngram_draft
 from fastvla_core.models.lerobot.fast_tokenizer import FastTokenizer, load_fast_tokenizer
 from fastvla_core.models.lerobot.files import NO_LOCAL_FILES, LocalFiles, find_part
@@ -87,11 +88,9 @@ class VLAFamily:
         tensors, parts = read_tensors(source), model.own_parts
         prepare_for_state(parts, tensors)
         load_weights(parts, tensors, source=source)
-        model.backbone = cast(
-            TransformersBackbone, VLMBackbone.from_pretrained(folder / BACKBONE)
-        )
+        model.backbone = cast(TransformersBackbone, VLMBackbone.from_pretrained(folder / BACKBONE))
         model.freeze()
-        if hasattr(model.head, "draft"):
+        if isinstance(model.head, FastHead):
             model.head.draft = load_ngram_draft(folder)
 
     @staticmethod
@@ -99,9 +98,8 @@ class VLAFamily:
         """Write model.safetensors, `backbone/`, and the draft of a FAST head where there is one."""
         write_tensors(folder / _WEIGHTS, model.own_parts.state_dict())
         model.backbone.save_pretrained(folder / BACKBONE)
-        draft = getattr(model.head, "draft", None)
-        if isinstance(draft, NgramDraft):
-            draft.save(folder)
+        if isinstance(model.head, FastHead) and isinstance(model.head.draft, NgramDraft):
+            model.head.draft.save(folder)
         if model.action_tokenizer is not None:
             model.action_tokenizer.save(folder / FAST_TOKENIZER)
 

@@ -121,10 +121,11 @@ class VLA(nn.Module):
         output = self.backbone(
             prefix, layers=layers, with_key_values=any(w.key_values for w in wanted)
         )
-        key_values = output.key_values or ()
         return Context(
             hidden=dict(zip(layers, output.hidden_states)),
-            key_values={layer: KeyValue(*own) for layer, own in zip(layers, key_values)},
+            key_values={}
+            if output.key_values is None
+            else {layer: KeyValue(*own) for layer, own in zip(layers, output.key_values)},
             mask_bp=prefix.mask_bp,
             next_position_b=prefix.next_position_b,
             rotation=self._rotation,

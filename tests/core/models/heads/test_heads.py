@@ -57,8 +57,7 @@ def test_every_registered_head_is_tested():
     assert set(ACTION_HEADS.names()) == set(HEADS)
 
 
-@either_attention
-@every_head
+@pytest.mark.parametrize(("kind", "attention"), [*((k, "cross") for k in HEADS), ("flow", "joint")])
 def test_it_learns_chunks_that_the_observation_decides(kind, attention, tokenizer):
     head = make_head(kind, attention=attention, tokenizer=tokenizer)
     given, batch = context(), {"action": chunk()}

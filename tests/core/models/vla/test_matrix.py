@@ -44,15 +44,11 @@ def test_the_selection_holds_every_part_often_enough():
     assert len({row[0] for row in MATRIX if row[3] is CROSS}) >= 2
 
 
-@pytest.mark.parametrize(("family", "kind", "attention", "fusion"), MATRIX)
+@pytest.mark.parametrize("parts", MATRIX, ids=lambda row: "-".join([*row[:3], row[3]["type"]]))
 def test_it_trains_acts_and_comes_back_from_its_files(
-    family: str,
-    kind: str,
-    attention: str,
-    fusion: dict[str, Any],
-    backbones: Backbones,
-    tmp_path: Path,
+    parts: tuple[str, str, str, dict[str, Any]], backbones: Backbones, tmp_path: Path
 ):
+    family, kind, attention, fusion = parts
     chosen = head(kind, folder=tmp_path, attention=attention)
     policy = vla_policy(backbones(family), head=chosen, fusion=fusion)
     given = batch(policy)

@@ -150,9 +150,7 @@ def test_heads_that_are_no_flows_say_that_they_cannot_continue_plans(smolvlm: Pa
 def backbone_gradient(policy: FastVLA) -> float:
     loss(policy, batch(policy)).backward()
     return sum(
-        float(p.grad.abs().sum())
-        for p in policy.model.backbone.parameters()
-        if p.grad is not None
+        float(p.grad.abs().sum()) for p in policy.model.backbone.parameters() if p.grad is not None
     )
 
 

@@ -13,7 +13,7 @@ import torch
 # Not for every Python that the rest runs on.
 pytest.importorskip("transformers")
 
-from fastvla_core.models.backbones.vlm.interface import VLMBackbone  # noqa: E402
+from fastvla_core.models.backbones.vlm.interface import VLMBackbone
 from fastvla_core.models.policies.vla.config import VLAConfig
 from fastvla_core.policy import FastVLA
 from fastvla_core.types import Observation
