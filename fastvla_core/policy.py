@@ -23,6 +23,7 @@ from fastvla_core.models.lerobot.files import NO_LOCAL_FILES, LocalFiles
 from fastvla_core.models.loading import Quantization, load_config, load_model, quantization_of
 from fastvla_core.models.registry import POLICIES, PRESETS
 from fastvla_core.models.statistics import Statistics
+from fastvla_core.models.weightless import weightless
 from fastvla_core.quant import dequantized
 from fastvla_core.robot.contract import RobotContract
 from fastvla_core.types import ActionChunk, ChunkPrefix, Conditioning, Observation
@@ -228,6 +229,26 @@ class FastVLA:
         processor = copy.copy(self.processor)
         processor.config = config
         return FastVLA(config=config, model=model.to(self.device), processor=processor)
+
+    def with_weights(self, state: Mapping[str, Tensor]) -> FastVLA:
+        """The same policy with other weights, which it shares with `state`.
+
+        Raises:
+            CheckpointError: they are not those of its network.
+        """
+        with weightless():
+            model = POLICIES.load(self.config.to_dict()["type"]).model(self.config)
+        try:
+            model.load_state_dict(dict(state), assign=True)
+        except RuntimeError as error:
+            raise CheckpointError(f"these weights are of another network: {error}") from error
+        # What no state holds, such as the frequencies of a rotation, is shared too.
+        own = dict(self.model.named_buffers())
+        for name, buffer in list(model.named_buffers()):
+            if buffer.is_meta:
+                owner, _, child = name.rpartition(".")
+                setattr(model.get_submodule(owner), child, own[name])
+        return FastVLA(config=self.config, model=model.eval(), processor=self.processor)
 
     def require_conditioning(self, conditioning: Conditioning) -> None:
         """See that a chunk can be made to agree with a prefix in this way.

@@ -45,6 +45,16 @@ class Batch:
     actions: Tensor
     tasks: list[str]
 
+    def part(self, rows: slice) -> Batch:
+        """Some of its samples."""
+        return Batch(
+            images={name: pixels[rows] for name, pixels in self.images.items()},
+            image_mask=self.image_mask[rows],
+            state=self.state[rows],
+            actions=self.actions[rows],
+            tasks=self.tasks[rows],
+        )
+
 
 class StepDataset:
     """Steps of a cache, split by episode into training and validation.
@@ -104,8 +114,12 @@ class StepDataset:
             image_mask=torch.from_numpy(mask),
             state=torch.from_numpy(np.asarray(cache.state[frames])),
             actions=torch.from_numpy(np.asarray(cache.label[self._chunk_rows(frames)])),
-            tasks=[cache.instructions[i] for i in cache.instruction_id[frames]],
+            tasks=self.instructions(frames),
         )
+
+    def instructions(self, frames: NDArray[np.int64]) -> list[str]:
+        """What was asked for in each of the frames."""
+        return [self._cache.instructions[i] for i in self._cache.instruction_id[frames]]
 
     def _chunk_rows(self, frames: NDArray[np.int64]) -> NDArray[np.int64]:
         last = np.asarray(self._cache.episode_end[frames])[:, None] - 1
@@ -139,10 +153,12 @@ def training_batch(
     batch_size: int,
     camera_dropout: CameraDropout,
     reword: Reword | None = None,
+    rows: NDArray[np.int64] | None = None,
 ) -> Batch:
     """The batch of one training step: a function of (seed, step) alone.
 
     Args:
+        rows: Gather only these of its samples; the others are drawn all the same.
         camera_dropout: Chance per sample that one of its cameras is hidden; never all of them.
         reword: Gives an instruction other words.
     """
@@ -150,10 +166,12 @@ def training_batch(
     frames = random.choice(dataset.training_frames, batch_size)
     chances = hiding_chances(camera_dropout, dataset.cameras)
     dropped = draw_hidden(chances, random, size=batch_size)
-    batch = dataset.batch(frames, dropped=dropped)
+    rows = np.arange(batch_size) if rows is None else rows
+    batch = dataset.batch(frames[rows], dropped=dropped[rows])
     if reword is None:
         return batch
-    return dataclasses.replace(batch, tasks=[reword(task, random) for task in batch.tasks])
+    tasks = [reword(task, random) for task in dataset.instructions(frames)]
+    return dataclasses.replace(batch, tasks=[tasks[row] for row in rows])
 
 
 def prefetch(
@@ -164,9 +182,13 @@ def prefetch(
     batch_size: int,
     camera_dropout: CameraDropout,
     reword: Reword | None = None,
+    rows: NDArray[np.int64] | None = None,
     depth: int = 4,
 ) -> Generator[Batch, None, None]:
-    """Batches of `steps` in order, gathered ahead by one thread; errors surface here."""
+    """Batches of `steps` in order, gathered ahead by one thread; see `training_batch`.
+
+    Errors surface here.
+    """
     queue: Queue[Batch | BaseException] = Queue(depth)
     stop = threading.Event()
 
@@ -189,6 +211,7 @@ def prefetch(
                         batch_size=batch_size,
                         camera_dropout=camera_dropout,
                         reword=reword,
+                        rows=rows,
                     )
                 )
         except BaseException as error:

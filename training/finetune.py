@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import csv
 import dataclasses
+import json
 import math
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,27 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from fastvla_core.errors import DatasetError
+from fastvla_core.models.adapters import add_adapters, merged_state, save_adapter
 from fastvla_core.policy import FastVLA
 from fastvla_core.sim.instructions import reword
+from training.closed_loop import ClosedLoop
 from training.dataset import Batch, StepDataset, prefetch
+from training.memory import MemoryEstimate, available_memory, estimate_memory, require_memory
+from training.optimization import (
+    make_optimizer,
+    multiplies_bf16,
+    recompute_activations,
+    saved_activations,
+)
+from training.processes import ALONE, Processes, gradients_shared, rows_of, shared_loss
 from training.recipe import TrainConfig
-from training.trainer_state import LossPoint, load_state, newest_state, save_state
+from training.trainer_state import (
+    LossPoint,
+    changing_state,
+    load_state,
+    newest_state,
+    save_state,
+)
 
 REPORT_EVERY = 20
 Report = Callable[[LossPoint, int], None]
@@ -37,29 +54,52 @@ def learning_rate(step: int, *, config: TrainConfig) -> float:
 
 
 class Trainer:
-    """Trains a policy on a dataset.
+    """Trains a policy on a dataset; one of several processes may do a share of each batch.
 
     Args:
-        policy: Trained in place; its averaged weights are what is saved.
-        out: Holds `checkpoints/`, `loss.csv`, `loss.png` and, at the end, `policy/`.
+        policy: Trained in place; its averaged weights are what is saved. With `config.lora` its
+            layers get adapters, and what is saved has them added in.
+        out: Holds `checkpoints/`, `loss.csv`, `loss.png` and, at the end, `policy/`; with
+            `config.lora` also `adapter/`, as peft stores it.
+        base: Names the checkpoint that an adapter belongs to.
+
+    Raises:
+        DatasetError: nothing can be trained, or the batch cannot be shared out.
+        CheckpointError: no layer is there to adapt.
     """
 
     def __init__(
-        self, policy: FastVLA, *, dataset: StepDataset, config: TrainConfig, out: Path
+        self,
+        policy: FastVLA,
+        *,
+        dataset: StepDataset,
+        config: TrainConfig,
+        out: Path,
+        processes: Processes = ALONE,
+        base: str = "",
     ) -> None:
         self._policy, self._dataset, self._config, self._out = policy, dataset, config, out
+        self._processes, self._base = processes, base
+        self._rows = rows_of(processes, batch_size=config.batch_size, parts=config.accumulate)
         self._model: nn.Module = policy.model
+        if config.lora is not None:
+            add_adapters(self._model, config.lora, seed=config.seed)
         trained = [p for p in self._model.parameters() if p.requires_grad]
         if not trained:
             raise DatasetError("the policy has no trainable weight (is it quantised?)")
-        self._optimizer = torch.optim.AdamW(
+        if config.activations == "recompute":
+            recompute_activations(self._model)
+        self._measure = shared_loss(self._model, processes)
+        self._optimizer = make_optimizer(
+            config.optimizer,
             trained,
-            lr=config.learning_rate,
+            learning_rate=config.learning_rate,
             betas=(config.beta1, config.beta2),
             weight_decay=config.weight_decay,
-            fused=True,
         )
-        self._ema = {k: v.detach().clone() for k, v in self._model.state_dict().items()}
+        self._ema = {k: v.detach().clone() for k, v in changing_state(self._model).items()}
+        judged = config.closed_loop
+        self._closed_loop = None if judged is None else ClosedLoop(judged, out=out)
         self._curve: list[LossPoint] = []
         self._origin = {"recordings": dataset.digest, "policy": policy.processor.digest}
 
@@ -70,21 +110,14 @@ class Trainer:
             The folder of the finished policy.
         Raises:
             CheckpointError: the checkpoint to resume from does not fit.
-            DatasetError: the loss is not finite; the checkpoints before are kept.
+            DatasetError: the memory does not suffice, or the loss is not finite; the checkpoints
+                before are kept.
         """
-        config, checkpoints = self._config, self._out / "checkpoints"
-        settings = dataclasses.asdict(config)
-        first = 0
-        if (newest := newest_state(checkpoints)) is not None:
-            first, self._curve = load_state(
-                newest,
-                model=self._model,
-                ema=self._ema,
-                optimizer=self._optimizer,
-                config=settings,
-                origin=self._origin,
-            )
+        config = self._config
         self._model.train()
+        available = available_memory(self._policy.device)
+        require_memory(self.memory_estimate(), available, config=config)
+        first = self._resume()
         losses: list[float] = []
         since = time.perf_counter()
         steps = range(first, config.steps)
@@ -98,23 +131,69 @@ class Trainer:
                     rate = len(losses) * config.batch_size / (time.perf_counter() - since)
                     self._report(done, losses, rate, report)
                     losses, since = [], time.perf_counter()
-                if saves:
-                    save_state(
-                        checkpoints,
-                        model=self._model,
-                        ema=self._ema,
-                        optimizer=self._optimizer,
-                        step=done,
-                        config=settings,
-                        origin=self._origin,
-                        curve=self._curve,
-                        save_policy=self._save_averaged,
-                    )
-                    self._write_curve()
+                if saves and self._processes.first:
+                    self._save_checkpoint(done)
+        return self._finish()
+
+    def memory_estimate(self) -> MemoryEstimate:
+        """What this process will need."""
+
+        def measure(batch: Mapping[str, Tensor]) -> Tensor:
+            with self._precision():
+                generator = torch.Generator().manual_seed(0)
+                return self._policy.model.loss(batch, generator=generator)["loss"]
+
+        def samples(count: int) -> Mapping[str, Tensor]:
+            frames = np.resize(self._dataset.training_frames, count)
+            return self._prepared(self._dataset.batch(frames))
+
+        part = len(self._rows) // self._config.accumulate
+        return estimate_memory(self._model, measure, samples, config=self._config, part=part)
+
+    def _resume(self) -> int:
+        newest = newest_state(self._out / "checkpoints")
+        if newest is None:
+            return 0
+        first, self._curve = load_state(
+            newest,
+            model=self._model,
+            ema=self._ema,
+            optimizer=self._optimizer,
+            config=self._settings,
+            origin=self._origin,
+        )
+        return first
+
+    @property
+    def _settings(self) -> dict[str, Any]:
+        # As JSON gives them back: rows as lists.
+        return json.loads(json.dumps(dataclasses.asdict(self._config)))
+
+    def _save_checkpoint(self, step: int) -> None:
+        folder = save_state(
+            self._out / "checkpoints",
+            model=self._model,
+            ema=self._ema,
+            optimizer=self._optimizer,
+            step=step,
+            config=self._settings,
+            origin=self._origin,
+            curve=self._curve,
+            save_policy=self._save_averaged,
+        )
         self._write_curve()
+        if self._closed_loop is not None and self._closed_loop.is_due(step):
+            self._closed_loop.judge(folder / "policy", step=step)
+
+    def _finish(self) -> Path:
         folder = self._out / "policy"
-        self._save_averaged(folder)
-        self._model.load_state_dict(self._ema)
+        if self._processes.first:
+            self._write_curve()
+            self._save_averaged(folder)
+        self._processes.wait()
+        self._model.load_state_dict(self._ema, strict=False)
+        if self._config.lora is not None and self._processes.first:
+            save_adapter(self._out / "adapter", self._model, self._config.lora, base=self._base)
         self._model.eval()
         return folder
 
@@ -126,43 +205,58 @@ class Trainer:
             batch_size=self._config.batch_size,
             camera_dropout=self._config.camera_dropout,
             reword=reword if self._config.reword else None,
+            rows=self._rows,
         )
 
     def _step(self, step: int, batch: Batch) -> float:
         for group in self._optimizer.param_groups:
             group["lr"] = learning_rate(step, config=self._config)
-        # A generator per step, so that a resumed run draws the same times and noise.
-        generator = torch.Generator().manual_seed(self._config.seed * 1_000_003 + step)
-        with self._precision():
-            loss = self._loss(batch, generator)
-        value = float(loss.detach())
+        self._optimizer.zero_grad(set_to_none=True)
+        parts = self._config.accumulate
+        size, total = len(batch.tasks) // parts, 0.0
+        for part in range(parts):
+            rows = slice(part * size, (part + 1) * size)
+            last = part == parts - 1
+            total += self._backward(step, part, batch.part(rows), last=last) / parts
+        value = self._processes.mean(total)
         # At once: one more step, and a checkpoint of broken weights could replace a good one.
         if not math.isfinite(value):
             raise DatasetError(
                 f"the loss is {value} at step {step + 1}; the last checkpoint is kept",
                 mend="lower the learning rate, or look for broken values: `fastvla data inspect`",
             )
-        self._optimizer.zero_grad(set_to_none=True)
-        loss.backward()
         nn.utils.clip_grad_norm_(self._model.parameters(), self._config.gradient_clip)
         self._optimizer.step()
         self._average(step)
         return value
 
-    def _loss(self, batch: Batch, generator: torch.Generator) -> Tensor:
-        prepared = self._policy.training_batch(
+    def _backward(self, step: int, part: int, batch: Batch, *, last: bool) -> float:
+        # A generator per step and part, so that a resumed run draws the same times and noise, and
+        # several processes draw what one does that takes their parts one after the other.
+        number = part * self._processes.count + self._processes.rank
+        seed = self._config.seed * 1_000_003 + step + (number << 40)
+        generator = torch.Generator().manual_seed(seed)
+        kept = saved_activations(self._config.activations, device=self._policy.device)
+        with gradients_shared(self._measure, when=last):
+            with self._precision(), kept:
+                loss = self._measure(self._prepared(batch), generator)
+            (loss / self._config.accumulate).backward()
+        return float(loss.detach())
+
+    def _prepared(self, batch: Batch) -> dict[str, Tensor]:
+        return self._policy.training_batch(
             images=batch.images,
             image_mask=batch.image_mask,
             state=batch.state,
             actions=batch.actions,
             tasks=batch.tasks,
         )
-        return self._policy.model.loss(prepared, generator=generator)["loss"]
 
     @contextlib.contextmanager
     def _precision(self) -> Iterator[None]:
         device = self._policy.device.type
-        autocast = torch.autocast(device, torch.bfloat16, enabled=self._config.precision == "bf16")
+        wanted = self._config.precision == "bf16" and multiplies_bf16(self._policy.device)
+        autocast = torch.autocast(device, torch.bfloat16, enabled=wanted)
         # On a CPU the backward pass of fused attention is three times slower than plain matmuls.
         kernel = sdpa_kernel(SDPBackend.MATH) if device == "cpu" else contextlib.nullcontext()
         with autocast, kernel:
@@ -172,7 +266,7 @@ class Trainer:
     def _average(self, step: int) -> None:
         # Young averages follow quickly: otherwise the random start stays in them for long.
         decay = min(self._config.ema_decay, (step + 1) / (step + 10))
-        for name, value in self._model.state_dict().items():
+        for name, value in changing_state(self._model).items():
             average = self._ema[name]
             if average.is_floating_point():
                 average.lerp_(value, 1 - decay)
@@ -202,14 +296,18 @@ class Trainer:
         for _ in range(batches):
             chosen = random.choice(frames, self._config.batch_size)
             with self._precision():
-                losses.append(float(self._loss(self._dataset.batch(chosen), generator)))
+                batch = self._prepared(self._dataset.batch(chosen))
+                losses.append(float(self._policy.model.loss(batch, generator=generator)["loss"]))
         return float(np.mean(losses))
 
     def _save_averaged(self, folder: Path) -> None:
-        raw = {name: value.clone() for name, value in self._model.state_dict().items()}
-        self._model.load_state_dict(self._ema)
-        self._policy.save_pretrained(folder)
-        self._model.load_state_dict(raw)
+        raw = {name: value.clone() for name, value in changing_state(self._model).items()}
+        self._model.load_state_dict(self._ema, strict=False)
+        policy = self._policy
+        if self._config.lora is not None:
+            policy = policy.with_weights(merged_state(self._model))
+        policy.save_pretrained(folder)
+        self._model.load_state_dict(raw, strict=False)
 
     def _write_curve(self) -> None:
         with (self._out / "loss.csv").open("w", newline="") as file:

@@ -27,6 +27,8 @@ from training.cache_build import SUCCESS_ONLY
 from training.camera_dropout import hiding_chances
 from training.dataset import StepDataset
 from training.finetune import Trainer
+from training.optimization import multiplies_bf16
+from training.processes import ALONE, Processes
 from training.progress import CountBar
 from training.recipe import Recipe, TrainConfig
 from training.record_expert import Driver, record_expert_episodes
@@ -57,6 +59,7 @@ def run_recipe(
     threads: int | None = None,
     outcomes: Collection[str] | None = SUCCESS_ONLY,
     instruction: str | None = None,
+    processes: Processes = ALONE,
 ) -> RunResult:
     """Do everything a recipe says; called again it goes on where it was stopped.
 
@@ -66,6 +69,7 @@ def run_recipe(
         bags: Bags or folders of bags; without any, the recipe's demonstrations are recorded.
         outcomes: Which recordings are learnt from; None for all of them.
         instruction: Stands in for one that a bag lacks.
+        processes: Those that train together; the first one records and reads for all.
 
     Raises:
         DatasetError: there is nothing to train on, or it is cut at another rate than the policy's.
@@ -78,9 +82,11 @@ def run_recipe(
     out.mkdir(parents=True, exist_ok=True)
     if threads:
         torch.set_num_threads(threads)
-    record = functools.partial(_record, contract=contract, workers=workers)
+    record = functools.partial(_record, contract=contract, workers=workers, processes=processes)
+    train = functools.partial(_train, base=recipe.policy, processes=processes)
     read = functools.partial(
         _read_bags,
+        processes=processes,
         contract=contract,
         rate_hz=recipe.rate_hz,
         workers=workers,
@@ -100,14 +106,14 @@ def run_recipe(
     policy = start
     if not isinstance(policy, FastVLA):
         policy = _new_policy(start, contract=contract, cache=cache, training=recipe.training)
-    result = _train(policy, cache, config=recipe.training, out=first)
+    result = train(policy, cache, config=recipe.training, out=first)
     if (again := recipe.corrections) is None:
         return result
     driver = Driver(policy=result.policy, camera_dropout=again.camera_dropout)
     corrected = record(out / "bags", episodes=again.episodes, seed=again.seed, driver=driver)
     cache = read([*bags, corrected], out / "cache")
     policy = FastVLA.from_pretrained(result.policy, contract=contract)
-    return _train(policy, cache, config=again.training(recipe.training), out=out)
+    return train(policy, cache, config=again.training(recipe.training), out=out)
 
 
 def _record(
@@ -118,29 +124,42 @@ def _record(
     driver: Driver | None,
     contract: RobotContract,
     workers: int,
+    processes: Processes,
 ) -> Path:
-    with CountBar("episodes recorded") as bar:
-        record_expert_episodes(
-            out,
-            episodes=episodes,
-            seed=seed,
-            contract=contract,
-            workers=workers,
-            driver=driver,
-            progress=bar,
-        )
+    if processes.first:
+        with CountBar("episodes recorded") as bar:
+            record_expert_episodes(
+                out,
+                episodes=episodes,
+                seed=seed,
+                contract=contract,
+                workers=workers,
+                driver=driver,
+                progress=bar,
+            )
+    processes.wait()
     return out
 
 
-def _read_bags(bags: Sequence[Path], out: Path, **options: Any) -> Cache:
-    with CountBar("bags read") as bar:
-        manifest = build_cache(bags, out, progress=bar, **options)
-    for line in manifest.remarks:
-        print(line, file=sys.stderr)
+def _read_bags(bags: Sequence[Path], out: Path, *, processes: Processes, **options: Any) -> Cache:
+    if processes.first:
+        with CountBar("bags read") as bar:
+            manifest = build_cache(bags, out, progress=bar, **options)
+        for line in manifest.remarks:
+            print(line, file=sys.stderr)
+    processes.wait()
     return open_cache(out)
 
 
-def _train(policy: FastVLA, cache: Cache, *, config: TrainConfig, out: Path) -> RunResult:
+def _train(
+    policy: FastVLA,
+    cache: Cache,
+    *,
+    config: TrainConfig,
+    out: Path,
+    base: str,
+    processes: Processes,
+) -> RunResult:
     _check_instructions(policy, cache)
     dataset = StepDataset(
         cache,
@@ -148,9 +167,15 @@ def _train(policy: FastVLA, cache: Cache, *, config: TrainConfig, out: Path) -> 
         chunk_size=policy.config.chunk_size,
         validation=config.validation,
     )
-    trainer = Trainer(policy, dataset=dataset, config=config, out=out)
+    trainer = Trainer(
+        policy, dataset=dataset, config=config, out=out, base=base, processes=processes
+    )
+    if processes.first:
+        if config.precision == "bf16" and not multiplies_bf16(policy.device):
+            print("this CPU does not multiply bf16: training in fp32", file=sys.stderr)
+        print(f"memory: about {trainer.memory_estimate().in_words()}", file=sys.stderr)
     with _ProgressBar(config.steps) as bar:
-        folder = trainer.run(report=bar.update)
+        folder = trainer.run(report=bar.update if processes.first else None)
     return RunResult(policy=folder, curve=out / "loss.csv", steps=config.steps, frames=len(dataset))
 
 

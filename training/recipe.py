@@ -6,19 +6,25 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import yaml
 
 from fastvla_core.errors import DatasetError
+from fastvla_core.models.lora import LoraConfig
 from fastvla_core.plain_data import PlainDataError, fill
 from fastvla_core.resources import file_or_shipped
+from fastvla_core.sim.tasks import TaskKind
 from training.camera_dropout import CameraDropout
+
+Optimizer: TypeAlias = Literal["adamw", "adamw_8bit"]
+Activations: TypeAlias = Literal["keep", "recompute", "offload"]
 
 # Smallest and largest value of the numbers of a training run; what is not named is at least 0.
 _RANGES: dict[str, tuple[float, float]] = {
     "steps": (1, math.inf),
     "batch_size": (1, math.inf),
+    "accumulate": (1, math.inf),
     "checkpoint_every": (1, math.inf),
     "beta1": (0, 0.99999),
     "beta2": (0, 0.99999),
@@ -70,6 +76,33 @@ class Corrections:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ClosedLoopConfig:
+    """Closed-loop evaluation of checkpoints in the simulator, while training goes on.
+
+    Attributes:
+        every: Steps from one evaluation to the next; a multiple of `checkpoint_every`.
+        tasks: The simulator's task kinds.
+        seeds: First scene seed, and the one after the last, of each task.
+
+    Raises:
+        DatasetError: nothing would be evaluated.
+    """
+
+    every: int
+    tasks: tuple[TaskKind, ...]
+    seeds: tuple[int, int] = (9_000_000, 9_000_020)
+
+    def __post_init__(self) -> None:
+        first, last = self.seeds
+        if self.every < 1 or not self.tasks or not 0 <= first < last:
+            raise DatasetError(
+                f"training.closed_loop: every {self.every}, tasks {list(self.tasks)}, seeds "
+                f"{first}:{last} evaluate nothing",
+                mend="give every >= 1, at least one task, and FIRST < LAST",
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrainConfig:
     """Everything that decides the course of training.
 
@@ -80,7 +113,15 @@ class TrainConfig:
             are given as they are, so that chunks can be merged by "rtc_trained"; 0 for none.
         reword: Draw another of the simulator's training sentences for every sample; for recordings
             of its tasks only, other sentences stay as they are.
-        precision: bf16 runs the network in autocast; the weights stay fp32.
+        precision: bf16 runs the network in autocast, where the processor multiplies it; the
+            weights stay fp32.
+        batch_size: Samples per step, of all processes together.
+        accumulate: Parts that a process does its share of a batch in, one after the other.
+        optimizer: AdamW with its states in float32, or in 8 bits.
+        activations: What the backward pass needs is kept, computed again per layer, or kept on the
+            host.
+        lora: Train adapters instead of the weights.
+        closed_loop: Judge checkpoints in the simulator; the best is kept as `best`.
 
     Raises:
         DatasetError: a number is out of its range.
@@ -88,6 +129,11 @@ class TrainConfig:
 
     steps: int
     batch_size: int = 64
+    accumulate: int = 1
+    optimizer: Optimizer = "adamw"
+    activations: Activations = "keep"
+    lora: LoraConfig | None = None
+    closed_loop: ClosedLoopConfig | None = None
     learning_rate: float = 1e-3
     final_learning_rate: float = 2e-5
     warmup_steps: int = 100
@@ -105,6 +151,16 @@ class TrainConfig:
     checkpoint_every: int = 1000
 
     def __post_init__(self) -> None:
+        if self.batch_size % self.accumulate:
+            raise DatasetError(
+                f"training.batch_size {self.batch_size} cannot be done in {self.accumulate} parts",
+                mend="make `batch_size` a multiple of `accumulate`",
+            )
+        if self.closed_loop and self.closed_loop.every % self.checkpoint_every:
+            raise DatasetError(
+                f"training.closed_loop.every {self.closed_loop.every} falls between checkpoints",
+                mend=f"make it a multiple of `checkpoint_every` ({self.checkpoint_every})",
+            )
         for item in dataclasses.fields(self):
             value = getattr(self, item.name)
             low, high = _RANGES.get(item.name, (0, math.inf))

@@ -22,7 +22,7 @@ from fastvla_core.sim.demonstrations import TICK_S, Demonstration, record_demons
 from fastvla_core.sim.instructions import instruction
 from fastvla_core.sim.rollout import PolicyFn
 from fastvla_core.sim.sim import TabletopSim
-from fastvla_core.sim.tasks import FIRST_EVALUATION_SEED, TASKS, Task, TaskKind, sample_task
+from fastvla_core.sim.tasks import FIRST_EVALUATION_SEED, TASK_KINDS, Task, TaskKind, sample_task
 from training.bags.writer import EXPERT_TOPIC, EpisodeWriter
 from training.camera_dropout import CameraDropout, draw_hidden, hiding_chances
 from training.workers import worker_pool
@@ -181,14 +181,14 @@ def demonstration_task(kind: TaskKind, seed: int) -> Task:
 
 def _check(episodes: Mapping[str, int], seed: int) -> None:
     for kind, number in episodes.items():
-        if kind not in TASKS:
-            raise DatasetError(f"there is no task '{kind}'", mend=f"one of {', '.join(TASKS)}")
+        if kind not in TASK_KINDS:
+            raise DatasetError(f"there is no task '{kind}'", mend=f"one of {', '.join(TASK_KINDS)}")
         if not 0 <= number <= _SEEDS_PER_ATTEMPT:
             raise DatasetError(
                 f"{number} episodes of '{kind}': expected 0 to {_SEEDS_PER_ATTEMPT}",
                 mend="record several folders with different seeds",
             )
-    last = FIRST_EVALUATION_SEED - len(TASKS) * _SEEDS_PER_TASK
+    last = FIRST_EVALUATION_SEED - len(TASK_KINDS) * _SEEDS_PER_TASK
     if not 0 <= seed <= last:
         raise DatasetError(
             f"seed {seed}: expected 0 to {last}",
@@ -217,7 +217,7 @@ def _keep_settings(out: Path, settings: dict[str, object]) -> None:
 
 
 def _slots(out: Path, episodes: Mapping[str, int], *, seed: int, noise: bool) -> Iterator[_Slot]:
-    for index, kind in enumerate(TASKS):
+    for index, kind in enumerate(TASK_KINDS):
         for number in range(episodes.get(kind, 0)):
             yield _Slot(
                 folder=out / kind / f"{kind}_{number:05d}",

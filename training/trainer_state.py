@@ -31,6 +31,15 @@ class LossPoint:
     samples_per_s: float
 
 
+def changing_state(model: nn.Module) -> dict[str, Tensor]:
+    """What training changes: the whole state, or only the trained weights where some are frozen."""
+    state = model.state_dict()
+    parameters = dict(model.named_parameters())
+    if all(p.requires_grad for p in parameters.values()):
+        return state
+    return {name: state[name] for name, p in parameters.items() if p.requires_grad}
+
+
 def save_state(
     folder: Path,
     *,
@@ -48,12 +57,13 @@ def save_state(
     partial = folder / f".{target.name}.partial"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    tensors = {f"model.{k}": v for k, v in model.state_dict().items()}
+    tensors = {f"model.{k}": v for k, v in changing_state(model).items()}
     tensors |= {f"ema.{k}": v for k, v in ema.items()}
     names = [n for n, p in model.named_parameters() if p.requires_grad]
     # Weights that no loss has reached yet, such as a backbone's unread last layer, have no state.
     for index, state in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{key}.{names[index]}": value for key, value in state.items()}
+        flat = _flat(state)
+        tensors |= {f"optimizer.{key}.{names[index]}": value for key, value in flat.items()}
     save_file({k: v.detach().contiguous().clone() for k, v in tensors.items()}, partial / _TENSORS)
     curve_rows = [[p.step, p.loss, p.validation_loss, p.samples_per_s] for p in curve]
     state_json = {
@@ -115,7 +125,7 @@ def load_state(
             mend="give the same bags and policy to resume, or another --out to start anew",
         )
     try:
-        model.load_state_dict(_part(tensors, "model."))
+        _load_changing(model, _part(tensors, "model."))
         for name, value in _part(tensors, "ema.").items():
             ema[name].copy_(value)
         _restore_optimizer(optimizer, model, tensors)
@@ -132,14 +142,48 @@ def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
 
+def _load_changing(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    missing = changing_state(model).keys() - tensors.keys()
+    if missing:
+        raise KeyError(min(missing))
+    found = model.load_state_dict(dict(tensors), strict=False)
+    if found.unexpected_keys:
+        raise KeyError(found.unexpected_keys[0])
+
+
 def _restore_optimizer(
     optimizer: torch.optim.Optimizer, model: nn.Module, tensors: Mapping[str, Tensor]
 ) -> None:
     state = optimizer.state_dict()
     names = [n for n, p in model.named_parameters() if p.requires_grad]
-    keys = ("step", "exp_avg", "exp_avg_sq")
+    stored: dict[str, dict[str, Tensor]] = {}
+    for key, value in _part(tensors, "optimizer.").items():
+        kind, _, name = key.partition(".")
+        stored.setdefault(name, {})[kind] = value
     for index, name in enumerate(names):
-        found = {key: tensors.get(f"optimizer.{key}.{name}") for key in keys}
-        if any(value is not None for value in found.values()):
-            state["state"][index] = {key: tensors[f"optimizer.{key}.{name}"] for key in keys}
+        if name in stored:
+            state["state"][index] = _nested(stored[name])
     optimizer.load_state_dict(state)
+
+
+def _flat(state: Mapping[str, Any], prefix: str = "") -> dict[str, Tensor]:
+    """The tensors and numbers of an optimiser's state; 8-bit ones keep their scales one deeper."""
+    flat: dict[str, Tensor] = {}
+    for key, value in state.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{key}/")
+        else:
+            flat[prefix + key] = torch.as_tensor(value)
+    return flat
+
+
+def _nested(flat: Mapping[str, Tensor]) -> dict[str, Any]:
+    state: dict[str, Any] = {}
+    for key, value in flat.items():
+        *path, last = key.split("/")
+        inner = state
+        for part in path:
+            inner = inner.setdefault(part, {})
+        # Torch counts steps in tensors, bitsandbytes in whole numbers.
+        inner[last] = int(value) if value.dtype == torch.int64 and not value.ndim else value
+    return state

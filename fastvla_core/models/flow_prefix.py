@@ -20,9 +20,6 @@ Velocity: TypeAlias = Callable[[Tensor, float | Tensor], Tensor]
 """Called with points [b, t, a] and their time: one number, or one per row [b, t]."""
 
 MAX_GUIDANCE = 5.0
-# What is planned when it matters is the policy's own guess: trained on perfect rows it would follow
-# its own mistakes. A tenth of a standard deviation is about what its chunks miss by.
-GIVEN_NOISE = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,8 +53,8 @@ class FlowPrefix:
 
 
 def frozen_rows(frozen_b: Tensor, *, rows: int) -> Tensor:
-    """True for the first `frozen` rows, bool [..., rows]."""
-    return torch.arange(rows, device=frozen_b.device) < frozen_b[..., None]
+    """True for the first `frozen` rows, bool [b, rows]."""
+    return torch.arange(rows, device=frozen_b.device) < frozen_b[:, None]
 
 
 def prefix_weights(frozen_b: Tensor, planned_b: Tensor, *, rows: int) -> Tensor:
@@ -131,12 +128,7 @@ def continuing(velocity: Velocity, *, actions_bta: Tensor, frozen_bt: Tensor) ->
     return continued
 
 
-def draw_delays(shape: tuple[int, ...], *, longest: int, generator: torch.Generator) -> Tensor:
-    """How many rows of each training sample are frozen, int64 of `shape`.
-
-    None for every other sample on average, because a chunk that is free is the harder half; else
-    even from 1 to `longest`.
-    """
+def draw_delays(rows: int, *, longest: int, generator: torch.Generator) -> Tensor:
+    """How many rows of each training sample are frozen: even from 0 to `longest`, int64 [rows]."""
     device = generator.device
-    delay = torch.randint(1, longest + 1, shape, generator=generator, device=device)
-    return delay * torch.randint(0, 2, shape, generator=generator, device=device)
+    return torch.randint(0, longest + 1, (rows,), generator=generator, device=device)

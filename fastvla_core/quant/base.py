@@ -62,7 +62,7 @@ class QuantizedLinear(nn.Module, ABC):
 
     @property
     def qweight(self) -> Tensor:
-        """The packed weight, under the name by which peft asks for a layer's device."""
+        """The packed weight, under the name where peft looks for a layer's device."""
         return next(self.buffers())
 
     def forward(self, x: Tensor) -> Tensor:

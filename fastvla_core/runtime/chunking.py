@@ -125,6 +125,11 @@ class ChunkExecutor:
         return max(self._delays_ns, default=0) * 1e-9
 
     @property
+    def _usual_delay_s(self) -> float:
+        # One late chunk among many is no reason to wait for all, or to guide all.
+        return statistics.median(self._delays_ns or [0]) * 1e-9
+
+    @property
     def due_ns(self) -> int | None:
         """When to observe for the next chunk; None for at once.
 
@@ -145,13 +150,16 @@ class ChunkExecutor:
 
         The rows that will mostly have been executed are frozen, and as many again are wished for:
         over more, chunks as short as the nano policy's would follow an old plan for too long.
-        None where the strategy tells the policy nothing, or nothing is planned or delayed.
+        None where the strategy tells the policy nothing, or nothing is planned, or the delay is
+        too short to matter.
         """
         plan, conditioning = self._plan, self._strategy.conditioning
         self._prefix = None
         if plan is None or conditioning is None:
             return None
         step_ns = plan.step_ns
+        if self._usual_delay_s * 1e9 < self._strategy.told_from_steps * step_ns:
+            return None
         planned = int((plan.end_ns - stamp_ns) / step_ns + 1e-6)
         frozen = min(planned, int(self.delay_s * 1e9 / step_ns + 0.5))
         rows = min(planned, 2 * frozen)
@@ -182,9 +190,8 @@ class ChunkExecutor:
         times_ns = start_ns + np.round(np.arange(1, len(targets) + 1) * step_s * 1e9)
         told = self._prefix[1] if self._prefix and self._prefix[0] == chunk.stamp_ns else None
         rows = self._strategy.merge(TimedTargets(times_ns.astype(np.int64), targets), told)
-        # One late chunk among many is no reason to wait for all.
-        delay_steps = statistics.median(self._delays_ns) * 1e-9 / step_s
-        if pauses := delay_steps > self._strategy.patience_steps:
+        delay_steps = self._usual_delay_s / step_s
+        if pauses := delay_steps > self._strategy.patience_share * len(targets):
             rows = rows[: max(self._execute_steps, round(_MOVING_PER_WAITING * delay_steps))]
         begin = self._begin(rows, chunk.stamp_ns)
         curve = monotone_curve(

@@ -20,8 +20,10 @@ from fastvla_core.types import ChunkPrefix, Conditioning
 ChunkMerge: TypeAlias = Literal["auto", "pause", "switch", "ensemble", "rtc", "rtc_trained"]
 CHUNK_MERGES: tuple[ChunkMerge, ...] = get_args(ChunkMerge)
 
-# Measured with the nano policy (see README.md): one step of delay costs next to nothing, two much.
-_PATIENCE_STEPS = 1.5
+# Measured with the nano policy (README.md): a delay of one of a chunk's eight steps costs next to
+# nothing, of two much; and up to one step, guidance gains nothing for its backward passes.
+_PATIENCE_SHARE = 1.5 / 8
+_GUIDED_FROM_STEPS = 1.0
 _ENSEMBLE_DECAY = 0.01
 _ENSEMBLE_SIZE = 16
 
@@ -39,15 +41,19 @@ class MergeStrategy(Protocol):
 
     Attributes:
         conditioning: How the policy is told what is planned already; None when it is not told.
-        patience_steps: With a longer delay, in action steps, the robot stands still while the
-            policy infers: each chunk then begins where the robot is.
+        patience_share: With a longer delay, as a share of a chunk's time, the robot stands still
+            while the policy infers: each chunk then begins where the robot is.
+        told_from_steps: With a shorter delay, in action steps, the policy is told nothing.
     """
 
     @property
     def conditioning(self) -> Conditioning | None: ...
 
     @property
-    def patience_steps(self) -> float: ...
+    def patience_share(self) -> float: ...
+
+    @property
+    def told_from_steps(self) -> float: ...
 
     def reset(self) -> None:
         """Forget earlier chunks: the robot starts from rest."""
@@ -66,9 +72,10 @@ class SwitchOver:
     """The newest chunk is right: it replaces what was left of the one before."""
 
     conditioning: Conditioning | None = None
+    told_from_steps: float = 0.0
 
-    def __init__(self, *, patience_steps: float = math.inf) -> None:
-        self.patience_steps = patience_steps
+    def __init__(self, *, patience_share: float = math.inf) -> None:
+        self.patience_share = patience_share
 
     def reset(self) -> None:
         """Nothing is remembered."""
@@ -88,7 +95,8 @@ class TemporalEnsemble:
     """
 
     conditioning: Conditioning | None = None
-    patience_steps: float = math.inf
+    patience_share: float = math.inf
+    told_from_steps: float = 0.0
 
     def __init__(self) -> None:
         self._chunks: deque[TimedTargets] = deque(maxlen=_ENSEMBLE_SIZE)
@@ -121,9 +129,15 @@ class RealTimeChunking:
     Source: arXiv:2506.07339; "trained": arXiv:2512.05964.
     """
 
-    def __init__(self, conditioning: Conditioning, *, patience_steps: float = math.inf) -> None:
+    def __init__(
+        self,
+        conditioning: Conditioning,
+        *,
+        patience_share: float = math.inf,
+        told_from_steps: float = 0.0,
+    ) -> None:
         self.conditioning: Conditioning | None = conditioning
-        self.patience_steps = patience_steps
+        self.patience_share, self.told_from_steps = patience_share, told_from_steps
 
     def reset(self) -> None:
         """Nothing is remembered."""
@@ -168,8 +182,10 @@ def merge_strategy(
     if name in ("rtc", "rtc_trained"):
         return RealTimeChunking("inpaint" if name == "rtc" else "trained")
     if name == "auto" and "inpaint" in conditionings:
-        return RealTimeChunking("inpaint", patience_steps=_PATIENCE_STEPS)
-    return SwitchOver(patience_steps={"auto": _PATIENCE_STEPS, "pause": 0.0}.get(name, math.inf))
+        return RealTimeChunking(
+            "inpaint", patience_share=_PATIENCE_SHARE, told_from_steps=_GUIDED_FROM_STEPS
+        )
+    return SwitchOver(patience_share={"auto": _PATIENCE_SHARE, "pause": 0.0}.get(name, math.inf))
 
 
 def _interpolated(chunk: TimedTargets, times_ns: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -9,11 +9,12 @@ from fastvla_core.sim.instructions import instruction, parse_instruction
 from fastvla_core.sim.monitor import Outcome, TaskMonitor
 from fastvla_core.sim.rollout import EpisodeResult, observe, rollout, rollout_many
 from fastvla_core.sim.sim import TabletopSim
-from fastvla_core.sim.tasks import COLOURS, TASKS, Task, canonical, sample_task
+from fastvla_core.sim.tasks import COLOURS, TASK_KINDS, TASKS, Task, canonical, sample_task
 
 __all__ = [
     "COLOURS",
     "TASKS",
+    "TASK_KINDS",
     "Demonstration",
     "EpisodeResult",
     "Outcome",

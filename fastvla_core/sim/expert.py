@@ -116,6 +116,13 @@ def _place(scene: Scene) -> Waypoint:
     return _carry(scene, offset, drop_m=0.047, ready=distance < 0.012, clear=height > 0.07)
 
 
+def _hold(scene: Scene) -> Waypoint:
+    if not scene.is_holding:
+        return _grasp(scene)
+    offset = scene.goal - scene.cube.position
+    return _carry(scene, offset, drop_m=0.0, ready=False, clear=-offset[2] > 0.07)
+
+
 def _stack(scene: Scene) -> Waypoint:
     offset = scene.goal - scene.cube.position
     distance = float(np.hypot(*offset[:2]))
@@ -205,4 +212,5 @@ _PLANS: dict[TaskKind, Callable[[Scene], Waypoint]] = {
     "place": _place,
     "stack": _stack,
     "push": _push,
+    "hold": _hold,
 }

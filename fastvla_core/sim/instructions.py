@@ -82,6 +82,16 @@ TRAINING_TEMPLATES: dict[TaskKind, tuple[str, ...]] = {
         "push away the {target} block",
         "shove the {target} cube out of the way",
     ),
+    "hold": (
+        "hold the {target} cube over the bowl",
+        "hold the {target} block above the bowl",
+        "keep the {target} box over the bowl",
+        "keep the {target} cube above the bowl",
+        "pick up the {target} block and hold it over the bowl",
+        "lift the {target} box and keep it above the bowl",
+        "grab the {target} block and keep it over the bowl",
+        "take the {target} box and hold it above the bowl",
+    ),
 }
 
 HELD_OUT_TEMPLATES: dict[TaskKind, tuple[str, ...]] = {
@@ -118,10 +128,17 @@ HELD_OUT_TEMPLATES: dict[TaskKind, tuple[str, ...]] = {
         "nudge the {target} block aside",
         "shove away the {target} box",
     ),
+    "hold": (
+        "hold the {target} box over the bowl",
+        "keep the {target} block above the bowl",
+        "pick up the {target} cube and hold it above the bowl",
+        "lift the {target} block and hold it over the bowl",
+    ),
 }
 
 _KIND_WORDS: tuple[tuple[TaskKind, frozenset[str]], ...] = (
     # The first line that shares a word with the sentence decides: "move the cube aside" is a push.
+    ("hold", frozenset({"hold", "keep"})),
     ("place", frozenset({"bowl"})),
     ("push", frozenset({"aside", "away", "nudge", "push", "shove", "side", "slide", "way"})),
     ("pick", frozenset({"grab", "grasp", "lift", "pick", "raise", "take"})),

@@ -19,7 +19,7 @@ PUSHED_M = 0.05
 
 _REST_SPEED_M_S = 0.03
 _OUT_OF_REACH_M = 0.52
-_TICKS_HELD = {"reach": 1, "pick": 1, "place": 2, "stack": 3, "push": 1}
+_TICKS_HELD = {"reach": 1, "pick": 1, "place": 2, "stack": 3, "push": 1, "hold": 10}
 
 
 class Outcome(Enum):
@@ -93,6 +93,11 @@ class TaskMonitor:
         offset = cube.position - bowl.position
         inside = np.hypot(*offset[:2]) < 0.04 and offset[2] < 0.042
         return bool(inside) and self._is_left_alone(colour)
+
+    def _is_hold_done(self, colour: Colour) -> bool:
+        offset = self._sim.cube(colour).position - self._sim.bowl.position
+        above = np.hypot(*offset[:2]) < 0.04 and offset[2] > 0.05
+        return bool(above) and self._sim.is_touched(colour)
 
     def _is_stacked(self, upper: Colour, lower: Colour) -> bool:
         offset = self._sim.cube(upper).position - self._sim.cube(lower).position

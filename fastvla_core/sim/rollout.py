@@ -21,6 +21,7 @@ HORIZON_TICKS: dict[TaskKind, int] = {
     "place": 90,
     "stack": 90,
     "push": 70,
+    "hold": 90,
 }
 """About three times what the expert needs; a policy that has not succeeded by then has failed."""
 

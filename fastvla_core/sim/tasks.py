@@ -10,10 +10,12 @@ import numpy as np
 from fastvla_core.errors import SimError
 
 Colour = Literal["red", "green", "blue"]
-TaskKind = Literal["reach", "pick", "place", "stack", "push"]
+TaskKind = Literal["reach", "pick", "place", "stack", "push", "hold"]
 
 COLOURS: tuple[Colour, ...] = get_args(Colour)
-TASKS: tuple[TaskKind, ...] = get_args(TaskKind)
+TASK_KINDS: tuple[TaskKind, ...] = get_args(TaskKind)
+TASKS: tuple[TaskKind, ...] = ("reach", "pick", "place", "stack", "push")
+"""What the shipped policy was trained to do; the other kinds are for teaching it something new."""
 FIRST_EVALUATION_SEED = 10_000_000
 """Scenes from this seed on are for evaluation: demonstrations are never recorded of them."""
 
@@ -23,6 +25,7 @@ _CANONICAL: dict[TaskKind, str] = {
     "place": "put the {target} cube in the bowl",
     "stack": "stack the {target} cube on the {reference} cube",
     "push": "push the {target} cube aside",
+    "hold": "hold the {target} cube over the bowl",
 }
 
 
@@ -31,7 +34,7 @@ class Task:
     """One thing to do with one cube.
 
     Attributes:
-        kind: One of `TASKS`.
+        kind: One of `TASK_KINDS`.
         target: Colour of the cube to act on.
         reference: Colour of the cube to stack on; None for every other kind.
         instruction: What the policy is told; the canonical sentence when left empty.
@@ -46,8 +49,8 @@ class Task:
     instruction: str = ""
 
     def __post_init__(self) -> None:
-        if self.kind not in TASKS:
-            raise SimError(f"unknown task '{self.kind}'", mend=f"one of {', '.join(TASKS)}")
+        if self.kind not in TASK_KINDS:
+            raise SimError(f"unknown task '{self.kind}'", mend=f"one of {', '.join(TASK_KINDS)}")
         for colour in (self.target, self.reference):
             if colour is not None and colour not in COLOURS:
                 raise SimError(f"no {colour} cube", mend=f"one of {', '.join(COLOURS)}")

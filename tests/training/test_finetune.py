@@ -209,8 +209,9 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_the_good_checkpoint(
     measure, calls = policy.model.loss, []
 
     def breaking(batch, *, generator):
-        calls.append(1)
         found = measure(batch, generator=generator)
+        # Smaller ones only measure how much memory a step will need.
+        calls.extend([1] * (len(batch["state"]) == CONFIG.batch_size))
         return {"loss": found["loss"] * float("nan")} if len(calls) == 4 else found
 
     monkeypatch.setattr(policy.model, "loss", breaking)

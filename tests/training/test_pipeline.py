@@ -12,6 +12,7 @@ from fastvla_core.policy import FastVLA
 from fastvla_core.robot.contract import RobotContract
 from fastvla_core.robot.contract_file import load_contract
 from fastvla_core.sim.instructions import TRAINING_TEMPLATES
+from fastvla_core.sim.tasks import TASKS
 from training import pipeline
 from training.bags.writer import EpisodeWriter
 from training.cache import open_cache
@@ -116,8 +117,8 @@ def test_sentences_drawn_anew_are_in_the_vocabulary_of_a_new_policy(bags, tmp_pa
     assert recipe.training.reword
     result = run_recipe(recipe, bags=[bags], out=tmp_path / "out", workers=1)
     processor = FastVLA.from_pretrained(result.policy).processor
-    for templates in TRAINING_TEMPLATES.values():
-        for template in templates:
+    for kind in TASKS:
+        for template in TRAINING_TEMPLATES[kind]:
             text = template.format(target="red", reference="red")
             assert int(processor.encode([text])["token_mask"].sum()) == len(text.split())
 

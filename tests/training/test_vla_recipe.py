@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from fastvla_core.errors import CheckpointError, DatasetError
+from fastvla_core.models.lora import LoraConfig
 from fastvla_core.policy import FastVLA
 from tests.core.models.vla.tiny import head, write_backbone
 from training.pipeline import run_recipe
@@ -60,11 +61,19 @@ def test_a_recipe_trains_head_fusion_and_backbone_and_goes_on_from_there(
         assert any(name.startswith(part) for name in changed), part
     assert not any("vision_model" in name for name in changed)
 
+    lora = LoraConfig(rank=2, modules=("backbone.network.model.text_model.*",))
     further = dataclasses.replace(
-        recipe, policy=str(result.policy), new=False, policy_options={}, name="further"
+        recipe,
+        policy=str(result.policy),
+        new=False,
+        policy_options={},
+        training=dataclasses.replace(recipe.training, lora=lora),
     )
     again = run_recipe(further, bags=bags, out=tmp_path / "further", workers=1)
-    assert FastVLA.from_pretrained(again.policy).config.chunk_size == 4
+    after = dict(FastVLA.from_pretrained(again.policy).model.named_parameters())
+    changed = {n for n, p in trained.model.named_parameters() if not torch.equal(p, after[n])}
+    assert changed
+    assert all(name.startswith("backbone.network.model.text_model.layers") for name in changed)
 
 
 def test_a_run_that_was_stopped_ends_in_the_same_policy(recipe: Recipe, tmp_path: Path):

@@ -14,7 +14,7 @@ from typing import Any
 from fastvla_core.arguments import positive_int, seconds, share
 from fastvla_core.errors import FastVLAError
 from fastvla_core.runtime.merging import CHUNK_MERGES
-from fastvla_core.sim.tasks import FIRST_EVALUATION_SEED, TASKS
+from fastvla_core.sim.tasks import FIRST_EVALUATION_SEED, TASK_KINDS, TASKS
 from training.evaluate import EvaluationConfig, EvaluationResult, evaluate
 
 HELP = (
@@ -27,7 +27,7 @@ HELP = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `fastvla eval`."""
     parser.add_argument("--policy", default="nano", help="checkpoint folder or shipped name")
-    parser.add_argument("--task", default="all", choices=[*TASKS, "all"])
+    parser.add_argument("--task", default="all", choices=[*TASK_KINDS, "all"])
     parser.add_argument(
         "--seeds", type=_seed_range, metavar="A:B",
         default=(FIRST_EVALUATION_SEED, FIRST_EVALUATION_SEED + 200),

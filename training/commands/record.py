@@ -13,7 +13,7 @@ from fastvla_core.arguments import positive_float, positive_int
 from fastvla_core.errors import DatasetError, FastVLAError
 from fastvla_core.robot.contract import RobotContract
 from fastvla_core.robot.contract_file import load_contract
-from fastvla_core.sim.tasks import TASKS
+from fastvla_core.sim.tasks import TASK_KINDS, TASKS
 from training.bags.writer import EpisodeWriter
 from training.progress import CountBar
 from training.record_expert import TaskCount, record_expert_episodes
@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--task",
         required=True,
         help="live: the instruction. With --expert: "
-        f"{', '.join(TASKS)}, several with commas, or all",
+        f"{', '.join(TASK_KINDS)}, several with commas, or all that the shipped policy knows",
     )
     parser.add_argument("--contract", default="tabletop", help="robot contract: FILE or name")
     live = parser.add_argument_group("live recording")

@@ -41,17 +41,22 @@ def run(args: argparse.Namespace) -> int:
     """Train; returns 0 when the policy is written."""
     from training.cache_build import SUCCESS_ONLY
     from training.pipeline import run_recipe
+    from training.processes import training_processes
 
     recipe = _with_overrides(load_recipe(args.recipe), args)
-    result = run_recipe(
-        recipe,
-        bags=args.bags,
-        out=args.out,
-        workers=args.workers,
-        threads=args.threads,
-        outcomes=None if args.outcome == "any" else SUCCESS_ONLY,
-        instruction=args.instruction,
-    )
+    with training_processes() as processes:
+        result = run_recipe(
+            recipe,
+            bags=args.bags,
+            out=args.out,
+            workers=args.workers,
+            threads=args.threads,
+            outcomes=None if args.outcome == "any" else SUCCESS_ONLY,
+            instruction=args.instruction,
+            processes=processes,
+        )
+    if not processes.first:
+        return 0
     if args.json:
         print(json.dumps(dataclasses.asdict(result), indent=1, default=str))
     else:

@@ -86,6 +86,10 @@ class BinHead(ActionHead):
         """What the queries read."""
         return self.chunk.reader.wanted
 
+    def compile_layers(self) -> None:
+        """Compile the reader's layers."""
+        self.chunk.reader.compile_layers()
+
     def logits(self, context: Context) -> Tensor:
         """Of every bin, float32 [b, t, a, n]."""
         return self.chunk(context).unflatten(-1, (self._action, -1))

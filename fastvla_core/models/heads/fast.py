@@ -109,6 +109,9 @@ class FastHead(ActionHead):
         """What the reader reads."""
         return self.reader.wanted
 
+    def compile_layers(self) -> None:
+        """Nothing: the sequence is longer in every pass, and each length would be compiled."""
+
     def tokens(self, actions_bta: Tensor) -> list[list[int]]:
         """The tokens of normalised chunks, with their end."""
         scaled = (actions_bta.float() / self._options.limit).cpu().numpy()

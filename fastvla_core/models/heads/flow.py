@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from fastvla_core.errors import CheckpointError
 from fastvla_core.layers.time_embedding import time_embedding
-from fastvla_core.models.flow_prefix import GIVEN_NOISE, FlowPrefix, draw_delays, frozen_rows
+from fastvla_core.models.flow_prefix import FlowPrefix, draw_delays, frozen_rows
 from fastvla_core.models.heads.interface import (
     ActionHead,
     ActionSizes,
@@ -83,6 +83,10 @@ class FlowHead(ActionHead):
         """What the reader reads."""
         return self.reader.wanted
 
+    def compile_layers(self) -> None:
+        """Compile the reader's layers."""
+        self.reader.compile_layers()
+
     def velocity(
         self, noisy_brta: Tensor, time_brt: Tensor, state_b1d: Tensor, reading: Reading
     ) -> Tensor:
@@ -118,13 +122,13 @@ class FlowHead(ActionHead):
         noise = torch.randn(
             (*shape, *action.shape[2:]), generator=generator, device=generator.device
         ).to(action.device)
-        noisy, counted = flow.interpolate(action, noise, time), None
+        counted = None
         if longest := self._sizes.max_prefix_steps:
-            delay = draw_delays(shape, longest=longest, generator=generator)
-            given = frozen_rows(delay.to(action.device), rows=action.shape[2])
+            delay = draw_delays(len(action), longest=longest, generator=generator)
+            given = frozen_rows(delay.to(action.device), rows=action.shape[2])[:, None]
             time = torch.where(given, 0.0, time)
             counted = ~given[..., None]
-            noisy = torch.where(counted, noisy, action + GIVEN_NOISE * noise)
+        noisy = flow.interpolate(action, noise, time)
         state, reading = self.reader.state_token(context), self.reader.read(context)
         predicted = self.velocity(noisy, time, state, reading)
         error = (predicted - flow.velocity_target(action, noise)).square()

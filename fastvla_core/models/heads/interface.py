@@ -122,6 +122,10 @@ class ActionHead(nn.Module, ABC):
         """What the head reads of the backbone."""
 
     @abstractmethod
+    def compile_layers(self) -> None:
+        """Compile what is called many times per chunk, each layer by itself."""
+
+    @abstractmethod
     def loss(
         self, context: Context, batch: Batch, *, generator: torch.Generator
     ) -> dict[str, Tensor]:

@@ -156,6 +156,11 @@ class ActionReader(nn.Module):
         """Of the own tokens."""
         return self.state_in.weight.dtype
 
+    def compile_layers(self) -> None:
+        """Compile each layer by itself."""
+        for layer in self.layers:
+            layer.compile(dynamic=False)
+
     def read(self, context: Context) -> Reading:
         """What the layers attend to; once per observation."""
         if self.is_joint:

@@ -47,6 +47,10 @@ class RegressionHead(ActionHead):
         """What the queries read."""
         return self.chunk.reader.wanted
 
+    def compile_layers(self) -> None:
+        """Compile the reader's layers."""
+        self.chunk.reader.compile_layers()
+
     def loss(
         self, context: Context, batch: Batch, *, generator: torch.Generator
     ) -> dict[str, Tensor]:

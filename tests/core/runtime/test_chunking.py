@@ -275,6 +275,27 @@ def test_auto_moves_on_while_most_inferences_are_fast():
         assert executor.steps_left(stamp_ns) == 8
 
 
+@pytest.mark.parametrize(("delay_ms", "told"), [(60, False), (90, False), (110, True)])
+def test_auto_tells_the_policy_only_where_the_delay_matters(delay_ms: int, told: bool):
+    executor = ChunkExecutor(CONTRACT, merge="auto", conditionings=("inpaint",))
+    executor.reset(np.zeros(A), now_ns=T0)
+    for index in range(4):
+        stamp_ns = T0 + index * 200 * MS
+        # One slow inference among four does not matter.
+        late_ms = 300 if index == 2 else delay_ms
+        executor.submit(chunk([0.0] * 8, stamp_ns=stamp_ns), now_ns=stamp_ns + late_ms * MS)
+    assert (executor.prefix(stamp_ns + 200 * MS) is not None) == told
+
+
+@pytest.mark.parametrize(("rows", "waits"), [(8, True), (50, False)])
+def test_what_is_a_long_delay_depends_on_the_length_of_a_chunk(rows: int, waits: bool):
+    executor = ChunkExecutor(CONTRACT, merge="auto")
+    executor.reset(np.zeros(A), now_ns=T0)
+    executor.submit(chunk([0.0] * rows), now_ns=T0 + 200 * MS)
+    # At the end of what is carried out, where it waits.
+    assert (executor.steps_left(T0 + 200 * MS) < rows - 2) == waits
+
+
 @pytest.mark.parametrize("merge", ["switch", "ensemble"])
 def test_strategies_without_conditioning_tell_the_policy_nothing(merge):
     assert started([0.1] * 8, merge=merge).prefix(T0 + 200 * MS) is None

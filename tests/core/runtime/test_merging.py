@@ -101,11 +101,12 @@ def test_auto_tells_the_policy_where_it_can():
     assert merge_strategy("auto").conditioning is None
     guided = merge_strategy("auto", conditionings=("inpaint",))
     assert guided.conditioning == "inpaint"
-    assert guided.patience_steps == merge_strategy("auto").patience_steps
+    assert guided.patience_share == merge_strategy("auto").patience_share
+    assert guided.told_from_steps > merge_strategy("rtc").told_from_steps
 
 
 def test_only_auto_and_pause_let_the_robot_wait():
-    patience = {name: merge_strategy(name).patience_steps for name in CHUNK_MERGES}
+    patience = {name: merge_strategy(name).patience_share for name in CHUNK_MERGES}
     assert patience.pop("pause") == 0
-    assert 1 < patience.pop("auto") < 2
+    assert 1 / 8 < patience.pop("auto") < 2 / 8
     assert set(patience.values()) == {float("inf")}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fastvla_core.sim import TASKS, Demonstration, TabletopSim, Task, record_demonstration
+from fastvla_core.sim import TASK_KINDS, Demonstration, TabletopSim, Task, record_demonstration
 from fastvla_core.sim.sim import ACTION_NAMES
 from fastvla_core.sim.tasks import TaskKind, sample_task
 from fastvla_core.types import ActionChunk, Observation
@@ -58,7 +58,7 @@ def test_without_noise_the_label_is_executed(sim: TabletopSim) -> None:
     np.testing.assert_array_equal(clean.state[0], noisy.state[0])
 
 
-@pytest.mark.parametrize("kind", TASKS)
+@pytest.mark.parametrize("kind", TASK_KINDS)
 def test_the_expert_recovers_from_noise(sim: TabletopSim, kind: TaskKind) -> None:
     successes = [record_demonstration(sim, sample_task(kind, s), s).success for s in range(4)]
     assert sum(successes) >= 3

@@ -7,12 +7,12 @@ from itertools import permutations
 import numpy as np
 import pytest
 
-from fastvla_core.sim import COLOURS, TASKS, Task, instruction, parse_instruction
+from fastvla_core.sim import COLOURS, TASK_KINDS, Task, instruction, parse_instruction
 from fastvla_core.sim.instructions import HELD_OUT_TEMPLATES, TRAINING_TEMPLATES
 from fastvla_core.sim.tasks import TaskKind
 
 
-@pytest.mark.parametrize("kind", TASKS)
+@pytest.mark.parametrize("kind", TASK_KINDS)
 def test_every_wording_is_understood(kind: TaskKind) -> None:
     for template in (*TRAINING_TEMPLATES[kind], *HELD_OUT_TEMPLATES[kind]):
         for target, other in permutations(COLOURS, 2):
@@ -22,7 +22,7 @@ def test_every_wording_is_understood(kind: TaskKind) -> None:
             assert parse_instruction(text) == task
 
 
-@pytest.mark.parametrize("kind", TASKS)
+@pytest.mark.parametrize("kind", TASK_KINDS)
 def test_held_out_wordings_are_new_but_use_known_words(kind: TaskKind) -> None:
     training, held_out = TRAINING_TEMPLATES[kind], HELD_OUT_TEMPLATES[kind]
     assert len(training) >= 8

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fastvla_core.errors import SimError
-from fastvla_core.sim import TASKS, Task, canonical, sample_task
+from fastvla_core.sim import TASK_KINDS, Task, canonical, sample_task
 
 
 def test_the_canonical_sentence_is_the_default() -> None:
@@ -29,7 +29,7 @@ def test_an_impossible_task_is_refused(arguments: dict[str, str]) -> None:
         Task(**arguments)  # pyright: ignore[reportArgumentType]
 
 
-@pytest.mark.parametrize("kind", TASKS)
+@pytest.mark.parametrize("kind", TASK_KINDS)
 def test_sampled_tasks_use_every_colour_and_repeat(kind: str) -> None:
     tasks = [sample_task(kind, seed) for seed in range(30)]  # pyright: ignore[reportArgumentType]
     assert {task.target for task in tasks} == {"red", "green", "blue"}

@@ -15,6 +15,12 @@ from fastvla_core.models.checkpoint import (
     write_tensors,
 )
 from fastvla_core.models.lerobot.files import NO_LOCAL_FILES, LocalFiles
+from fastvla_core.models.lerobot.stored import (
+    ADAPTER_CONFIG,
+    SINGLE,
+    read_stored,
+    settings_folder,
+)
 from fastvla_core.models.policies.flow_vla.config import FlowVLAConfig, config_from_dict
 from fastvla_core.models.policies.flow_vla.model import FlowVLA
 from fastvla_core.models.policies.flow_vla.processor import FlowVLAProcessor
@@ -58,19 +64,22 @@ class FlowVLAFamily:
     def load_weights(model: FlowVLA, config: FlowVLAConfig, folder: Path) -> None:
         """Give a network that was built on "meta" the weights of FOLDER/model.safetensors.
 
+        An adapter is added to the weights of the policy that it names.
+
         Raises:
             CheckpointError: the file is missing, damaged, or does not fit the config.
             QuantError: quantised weights are damaged.
         """
-        source = folder / "model.safetensors"
-        tensors = read_tensors(source)
+        source = folder / SINGLE
+        adapts = (folder / ADAPTER_CONFIG).is_file()
+        tensors = read_stored(folder) if adapts else read_tensors(source)
         prepare_for_state(model, tensors)
         load_weights(model, tensors, source=source)
 
     @staticmethod
     def save_weights(folder: Path, model: FlowVLA) -> None:
         """Write FOLDER/model.safetensors."""
-        write_tensors(folder / "model.safetensors", model.state_dict())
+        write_tensors(folder / SINGLE, model.state_dict())
 
     @staticmethod
     def save_config(folder: Path, config: FlowVLAConfig) -> None:
@@ -82,7 +91,7 @@ class FlowVLAFamily:
         folder: Path, config: FlowVLAConfig, *, files: LocalFiles = NO_LOCAL_FILES
     ) -> FlowVLAProcessor:
         """See `processor_files.load_processor`."""
-        return load_processor(folder, config)
+        return load_processor(settings_folder(folder), config)
 
     @staticmethod
     def save_processor(folder: Path, processor: FlowVLAProcessor) -> None:

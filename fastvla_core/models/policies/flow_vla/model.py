@@ -21,7 +21,7 @@ from fastvla_core.layers.time_embedding import time_embedding
 from fastvla_core.layers.transformer import KeyValueLayer, TransformerLayer
 from fastvla_core.models.backbones.text import AttentionPool, TextEncoder
 from fastvla_core.models.backbones.vision import VisionTower
-from fastvla_core.models.flow_prefix import GIVEN_NOISE, FlowPrefix, draw_delays, frozen_rows
+from fastvla_core.models.flow_prefix import FlowPrefix, draw_delays, frozen_rows
 from fastvla_core.models.policies.flow_vla import flow
 from fastvla_core.models.policies.flow_vla.config import FlowVLAConfig
 
@@ -192,8 +192,8 @@ class FlowVLA(nn.Module):
     def loss(self, batch: Batch, *, generator: torch.Generator) -> dict[str, Tensor]:
         """Mean squared error of the velocity.
 
-        With `max_prefix_steps` the first action steps of a flow sample, as many as a delay drawn
-        for it says, are given almost as they are (time 0, a little noise), and count nothing.
+        With `max_prefix_steps` the first action steps of a sample, as many as a delay drawn for it
+        says, are given as they are (time 0), and count nothing.
 
         Args:
             batch: See the class.
@@ -208,13 +208,13 @@ class FlowVLA(nn.Module):
         noise = torch.randn(
             (*shape, *action.shape[2:]), generator=generator, device=generator.device
         ).to(action.device)
-        noisy, counted = flow.interpolate(action, noise, time), None
+        counted = None
         if longest := self.config.max_prefix_steps:
-            delay = draw_delays(shape, longest=longest, generator=generator)
-            given = frozen_rows(delay.to(action.device), rows=action.shape[2])
+            delay = draw_delays(len(action), longest=longest, generator=generator)
+            given = frozen_rows(delay.to(action.device), rows=action.shape[2])[:, None]
             time = torch.where(given, 0.0, time)
             counted = ~given[..., None]
-            noisy = torch.where(counted, noisy, action + GIVEN_NOISE * noise)
+        noisy = flow.interpolate(action, noise, time)
         predicted = self.expert(noisy, time, self.prefix(batch))
         error = (predicted - flow.velocity_target(action, noise)).square()
         if counted is not None:

@@ -99,8 +99,8 @@ class VLA(nn.Module):
         return (*(f"backbone.network.{p}" for p in self.backbone.full_precision()), *own)
 
     def compile_parts(self) -> None:
-        """Compile the head: the backbone is Transformers' own, and read once per chunk."""
-        self.head.compile(dynamic=False)
+        """Compile the head's layers: the backbone is Transformers' own, and read once per chunk."""
+        self.head.compile_layers()
 
     def prefix(self, batch: Batch) -> PrefixEmbeds:
         """Images and words, as the language model will read them."""

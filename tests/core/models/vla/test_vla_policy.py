@@ -209,6 +209,24 @@ def test_fused_words_hold_what_the_cameras_show(smolvlm: Path):
     assert bool(blind.embeds_bpd.isfinite().all())
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script_method:DeprecationWarning")
+@pytest.mark.parametrize("attention", ["joint", "cross"])
+def test_the_compiled_policy_gives_the_same_actions(smolvlm: Path, attention: str):
+    policy = vla_policy(smolvlm, head=head("flow", attention=attention))
+    expected = policy.infer(observation()).positions
+    policy.compile()
+    np.testing.assert_allclose(policy.infer(observation()).positions, expected, atol=1e-4)
+
+
+def test_other_weights_keep_what_no_state_holds(smolvlm: Path):
+    one, other = (vla_policy(smolvlm, head=JOINT, seed=seed) for seed in (0, 1))
+    found = one.with_weights(other.model.state_dict())
+    np.testing.assert_array_equal(
+        found.infer(observation()).positions, other.infer(observation()).positions
+    )
+
+
 def test_longer_prefixes_are_trained_for_by_a_changed_config(saved: Path):
     policy = FastVLA.from_pretrained(saved).reconfigured(max_prefix_steps=2)
     assert policy.conditionings == ("inpaint", "trained")

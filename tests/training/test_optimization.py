@@ -1,0 +1,107 @@
+"""Less memory, the same gradients; other optimisers, still learning."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+
+from fastvla_core.errors import DatasetError
+from tests.training.test_finetune import CONFIG, dataset_for, small_policy, trainer
+from training.dataset import training_batch
+from training.finetune import Trainer
+from training.optimization import recompute_activations
+from training.recipe import TrainConfig
+
+
+def gradients(out: Path, config: TrainConfig) -> dict[str, torch.Tensor]:
+    out.mkdir()
+    policy = small_policy()
+    run = Trainer(policy, dataset=dataset_for(policy), config=config, out=out)
+    policy.model.train()
+    batch = training_batch(
+        dataset_for(policy), seed=0, step=0, batch_size=config.batch_size, camera_dropout=0.0
+    )
+    run._optimizer.step = lambda: None  # type: ignore[method-assign]
+    run._step(0, batch)
+    found = {n: p.grad for n, p in policy.model.named_parameters() if p.grad is not None}
+    assert found
+    return found
+
+
+@pytest.mark.parametrize("activations", ["recompute", "offload"])
+def test_activations_that_are_not_kept_give_the_same_gradients(tmp_path: Path, activations):
+    kept = gradients(tmp_path / "kept", CONFIG)
+    other = gradients(tmp_path / "other", dataclasses.replace(CONFIG, activations=activations))
+    assert kept.keys() == other.keys()
+    for name, value in kept.items():
+        torch.testing.assert_close(other[name], value, atol=1e-7, rtol=1e-5)
+
+
+def test_recomputing_keeps_fewer_tensors_for_the_backward_pass():
+    policy = small_policy()
+    dataset = dataset_for(policy)
+    batch = training_batch(dataset, seed=0, step=0, batch_size=4, camera_dropout=0.0)
+    prepared = policy.training_batch(
+        images=batch.images,
+        image_mask=batch.image_mask,
+        state=batch.state,
+        actions=batch.actions,
+        tasks=batch.tasks,
+    )
+
+    def kept_bytes() -> int:
+        total = 0
+
+        def count(tensor: torch.Tensor) -> torch.Tensor:
+            nonlocal total
+            total += tensor.numel() * tensor.element_size()
+            return tensor
+
+        policy.model.train()
+        with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+            policy.model.loss(prepared, generator=torch.Generator().manual_seed(0))
+        return total
+
+    before = kept_bytes()
+    assert recompute_activations(policy.model) > 4
+    assert kept_bytes() < 0.7 * before
+
+
+def test_eight_bit_states_learn(tmp_path: Path):
+    config = dataclasses.replace(CONFIG, optimizer="adamw_8bit", steps=60, batch_size=8)
+    run, _ = trainer(tmp_path, config)
+    points: list[float] = []
+    run.run(report=lambda point, _: points.append(point.loss))
+    assert points[-1] < 0.9 * points[0]
+    states = run._optimizer.state.values()
+    assert any(state["state1"].dtype == torch.uint8 for state in states)
+
+
+def test_a_batch_must_be_divisible_by_its_parts():
+    with pytest.raises(DatasetError, match="cannot be done in 3 parts"):
+        dataclasses.replace(CONFIG, accumulate=3)
+
+
+def test_a_run_with_eight_bit_states_resumes_exactly(tmp_path: Path, monkeypatch):
+    config = dataclasses.replace(CONFIG, optimizer="adamw_8bit")
+    whole, straight = trainer(tmp_path / "straight", config)
+    whole.run()
+    broken, _ = trainer(tmp_path / "resumed", config)
+    step = Trainer._step
+
+    def dying(self: Trainer, number: int, batch: object) -> float:
+        if number == 5:
+            raise KeyboardInterrupt
+        return step(self, number, batch)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_step", dying)
+        with pytest.raises(KeyboardInterrupt):
+            broken.run()
+    again, resumed = trainer(tmp_path / "resumed", config)
+    again.run()
+    for name, value in straight.model.state_dict().items():
+        assert torch.equal(value, resumed.model.state_dict()[name]), name
