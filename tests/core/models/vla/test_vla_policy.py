@@ -213,7 +213,7 @@ def test_fused_words_hold_what_the_cameras_show(smolvlm: Path):
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script_method:DeprecationWarning")
 @pytest.mark.parametrize("attention", ["joint", "cross"])
 def test_the_compiled_policy_gives_the_same_actions(smolvlm: Path, attention: str):
-    policy = vla_policy(smolvlm, head=head("flow", attention=attention))
+    policy = vla_policy(smolvlm, head=head("flow", attention=attention, depth=1))
     expected = policy.infer(observation()).positions
     policy.compile()
     np.testing.assert_allclose(policy.infer(observation()).positions, expected, atol=1e-4)

@@ -9,7 +9,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from fastvla_core.errors import CheckpointError, ObservationError
 from fastvla_core.models.backbones.vlm.text import Prompt, VLMTokenizer, tokenize_prompts
 
-WORDS = ["<pad>", "[", "]", "<image>", "<", ">", "go", "left", "right", "user", "says", "now", "."]
+WORDS = "<pad> [ ] <image> < > go left right user says now .".split()
 PROMPT = Prompt(
     before="user ",
     image_open="[",
@@ -44,7 +44,7 @@ def test_cameras_stand_n_times_between_their_markers(tokenizer: VLMTokenizer):
         pad_id=0,
     )
     assert words(tokenizer, found.ids_bp[1]) == (
-        ["user", "[", "<image>", "<image>", "]", "[", "<image>", "<image>", "]", "go", "says", "<pad>", "<pad>"]
+        "user [ <image> <image> ] [ <image> <image> ] go says <pad> <pad>".split()
     )
     assert found.camera_bp[0].tolist() == [2, 0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2]
     assert found.real_bp.sum(1).tolist() == [13, 11]
@@ -65,8 +65,8 @@ def test_answers_follow_and_padding_can_lead(tokenizer: VLMTokenizer):
         pad_id=0,
         pad_left=True,
     )
-    assert words(tokenizer, found.ids_bp[0]) == ["user", "go", "left", "says", "now", "."]
-    assert words(tokenizer, found.ids_bp[1]) == ["user", "go", "says", "right", "now", "."]
+    assert words(tokenizer, found.ids_bp[0]) == "user go left says now .".split()
+    assert words(tokenizer, found.ids_bp[1]) == "user go says right now .".split()
     assert found.answer_bp.sum(1).tolist() == [2, 3]
     shorter = tokenize_prompts(
         tokenizer,

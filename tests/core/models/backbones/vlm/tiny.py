@@ -19,7 +19,12 @@ from torch import Tensor
 from fastvla_core.models.backbones.vlm.backend import TransformersBackbone
 from fastvla_core.models.backbones.vlm.interface import VLMBackbone
 
-SPECIAL = ["<pad>", "<s>", "</s>", "<bos>", "<eos>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>", "<image>", "<video>", "<img>", "</img>", "<IMG_CONTEXT>", "<start_of_turn>", "<end_of_turn>", "<start_of_image>", "<end_of_image>", "<image_soft_token>", "<fake_token_around_image>", "<global-img>", "<end_of_utterance>"]
+SPECIAL = (
+    "<pad> <s> </s> <bos> <eos> <|im_start|> <|im_end|> <|vision_start|> <|vision_end|> "
+    "<|image_pad|> <|video_pad|> <image> <video> <img> </img> <IMG_CONTEXT> <start_of_turn> "
+    "<end_of_turn> <start_of_image> <end_of_image> <image_soft_token> <fake_token_around_image> "
+    "<global-img> <end_of_utterance>"
+).split()
 TEXTS = ("pick up the red cube", "stack the red cube on the blue one, then wait")
 ANSWERS = ("red", "on the blue cube")
 
