@@ -29,7 +29,7 @@ def last_hidden(backbone: VLMBackbone, family: str) -> Tensor:
 def test_quantised_results_stay_close(family: str, mode: Quantization):
     full, packed = tiny.loaded(family), tiny.loaded(family, quantization=mode)
     cosine = torch.cosine_similarity(last_hidden(packed, family), last_hidden(full, family), dim=-1)
-    assert float(cosine.mean()) > {"nf4": 0.93, "int8": 0.9995}[mode]
+    assert float(cosine.mean()) > {"nf4": 0.88, "int8": 0.9995}[mode]
     names = quantized_layers(packed.network)
     assert any("q_proj" in name or "qkv" in name for name in names)
     projector = tuple(packed.modules["projector"])
