@@ -178,13 +178,18 @@ def _loaded(family: Any, folder: Path, dtype: torch.dtype | None) -> Any:
             dtype="auto" if dtype is None else dtype,
             local_files_only=True,
             use_safetensors=True,
+            ignore_mismatched_sizes=True,
             output_loading_info=True,
         )
 
     network, report = _mended(load, folder / (SINGLE if (folder / SINGLE).is_file() else INDEX))
     problems = [f"'{name}' is missing" for name in sorted(report["missing_keys"])]
     problems += [f"'{name}' is not part of the model" for name in sorted(report["unexpected_keys"])]
-    problems += [str(error) for error in report.get("error_msgs") or ()]
+    problems += [
+        f"'{name}' is {tuple(found)}, expected {tuple(expected)}"
+        for name, found, expected in sorted(report["mismatched_keys"])
+    ]
+    problems += [str(error) for error in report["error_msgs"]]
     _refuse(problems, folder)
     return _own_memory(network)
 

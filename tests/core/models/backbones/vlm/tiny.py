@@ -345,3 +345,15 @@ def loaded(family: str, **options: Any) -> TransformersBackbone:
     backbone = VLMBackbone.from_pretrained(saved(family), **options)
     assert isinstance(backbone, TransformersBackbone)
     return backbone
+
+
+def assert_same(found: VLMBackbone, expected: VLMBackbone) -> None:
+    """Refuse weights that differ by a bit, or have other names."""
+    ours, theirs = found.state_dict(), expected.state_dict()
+    assert ours.keys() == theirs.keys()
+    assert [name for name in ours if not torch.equal(ours[name], theirs[name])] == []
+
+
+def assert_close(found: Tensor, expected: Tensor) -> None:
+    """Refuse results of the same weights that differ by more than the order of sums."""
+    torch.testing.assert_close(found, expected, atol=2e-5, rtol=1e-5)
