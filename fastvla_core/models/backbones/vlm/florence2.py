@@ -192,7 +192,7 @@ def _listening(
         return remember
 
     handles = [
-        layers[index].self_attn.get_submodule(name).register_forward_hook(hook((index, name)))
+        layers[index].get_submodule(f"self_attn.{name}").register_forward_hook(hook((index, name)))
         for index in chosen
         for name in ("k_proj", "v_proj")
     ]

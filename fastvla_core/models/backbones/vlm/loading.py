@@ -178,15 +178,20 @@ def _loaded(family: Any, folder: Path, dtype: torch.dtype | None) -> Any:
             dtype="auto" if dtype is None else dtype,
             local_files_only=True,
             use_safetensors=True,
+            ignore_mismatched_sizes=True,
             output_loading_info=True,
         )
 
     network, report = _mended(load, folder / (SINGLE if (folder / SINGLE).is_file() else INDEX))
     problems = [f"'{name}' is missing" for name in sorted(report["missing_keys"])]
     problems += [f"'{name}' is not part of the model" for name in sorted(report["unexpected_keys"])]
-    problems += [str(error) for error in report.get("error_msgs") or ()]
+    problems += [
+        f"'{name}' is {tuple(found)}, expected {tuple(expected)}"
+        for name, found, expected in sorted(report["mismatched_keys"])
+    ]
+    problems += [str(error) for error in report["error_msgs"]]
     _refuse(problems, folder)
-    return network
+    return _own_memory(network)
 
 
 def _loaded_quantized(family: Any, folder: Path, dtype: torch.dtype | None) -> Any:
@@ -203,7 +208,7 @@ def _loaded_quantized(family: Any, folder: Path, dtype: torch.dtype | None) -> A
         network.config.dtype = dtype
         for parameter in network.parameters():
             parameter.data = parameter.data.to(dtype)
-    return network
+    return _own_memory(network)
 
 
 def unweighted_network(family: Any, folder: Path) -> Any:
@@ -214,7 +219,21 @@ def unweighted_network(family: Any, folder: Path) -> Any:
 
     # Rotary frequencies are buffers that no file holds: they are computed, weights are not.
     with init_empty_weights(include_buffers=False), no_init_weights():
-        return family_network(family, folder)
+        network = family_network(family, folder)
+    # That is left out together with the drawing of weights.
+    network.tie_weights()
+    return network
+
+
+def _own_memory(network: Any) -> Any:
+    """The network with weights that are copies of what the file holds.
+
+    The file's own memory is not aligned, and matrix products round differently there; it also must
+    not change below a robot when the file does.
+    """
+    for tensor in (*network.parameters(), *network.buffers()):
+        tensor.data = tensor.data.clone()
+    return network
 
 
 def _refuse(problems: list[str], folder: Path) -> None:

@@ -172,7 +172,9 @@ class Qwen3VL(Qwen2VL):
             BaseModelOutputWithDeepstackFeatures,
         )
 
+        # Declared as tensors, used as one tensor per image.
+        features: Any = [tuple(part.flatten(0, 1)) for part in images.deepstack]
         return BaseModelOutputWithDeepstackFeatures(
-            pooler_output=tuple(images.tokens_bcnd.flatten(0, 1)),
-            deepstack_features=[tuple(part.flatten(0, 1)) for part in images.deepstack],
+            pooler_output=self.pooled(images.tokens_bcnd.flatten(0, 1)),
+            deepstack_features=features,
         )

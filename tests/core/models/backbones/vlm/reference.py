@@ -20,28 +20,31 @@ HALF = {"image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5]}
 _SYSTEM = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
 _QWEN_CAMERA = "<|vision_start|>" + "<|image_pad|>" * 4 + "<|vision_end|>"
 _SMOL_CAMERA = "<fake_token_around_image><global-img>" + "<image>" * 4 + "<fake_token_around_image>"
-_GEMMA_CAMERA = (
-    "\n\n<start_of_image>" + "<image_soft_token>" * 4 + "<end_of_image>\n\n"
-)
+_GEMMA_CAMERA = "\n\n<start_of_image>" + "<image_soft_token>" * 4 + "<end_of_image>\n\n"
 
 # Prompts of a text and c cameras of the tiny towers.
 PROMPTS: dict[str, Callable[[str, int], str]] = {
-    "qwen2_vl": lambda t, c: f"{_SYSTEM}<|im_start|>user\n{_QWEN_CAMERA * c}{t}"
-    "<|im_end|>\n<|im_start|>assistant\n",
-    "qwen3_vl": lambda t, c: f"<|im_start|>user\n{_QWEN_CAMERA * c}{t}"
-    "<|im_end|>\n<|im_start|>assistant\n",
+    "qwen2_vl": lambda t, c: (
+        f"{_SYSTEM}<|im_start|>user\n{_QWEN_CAMERA * c}{t}<|im_end|>\n<|im_start|>assistant\n"
+    ),
+    "qwen3_vl": lambda t, c: (
+        f"<|im_start|>user\n{_QWEN_CAMERA * c}{t}<|im_end|>\n<|im_start|>assistant\n"
+    ),
     "paligemma": lambda t, c: "<image>" * 16 * c + f"<bos>{t}\n",
-    "internvl": lambda t, c: "<|im_start|>user\n"
-    + ("<img>" + "<IMG_CONTEXT>" * 4 + "</img>\n") * c
-    + f"{t}<|im_end|>\n<|im_start|>assistant\n",
+    "internvl": lambda t, c: (
+        "<|im_start|>user\n"
+        + ("<img>" + "<IMG_CONTEXT>" * 4 + "</img>\n") * c
+        + f"{t}<|im_end|>\n<|im_start|>assistant\n"
+    ),
     "llava": lambda t, c: "<s>USER: " + ("<image>" * 16 + "\n") * c + f"{t} ASSISTANT:",
-    "llava_onevision": lambda t, c: "<|im_start|>user "
-    + "<image>" * 17 * c
-    + f"\n{t}<|im_end|><|im_start|>assistant\n",
+    "llava_onevision": lambda t, c: (
+        "<|im_start|>user " + "<image>" * 17 * c + f"\n{t}<|im_end|><|im_start|>assistant\n"
+    ),
     "florence2": lambda t, c: "<image>" * 5 * c + f"<s>{t}</s>",
     "smolvlm": lambda t, c: f"<|im_start|>User:{_SMOL_CAMERA * c}{t}<end_of_utterance>\nAssistant:",
-    "gemma3": lambda t, c: f"<bos><start_of_turn>user\n{_GEMMA_CAMERA * c}{t}"
-    "<end_of_turn>\n<start_of_turn>model\n",
+    "gemma3": lambda t, c: (
+        f"<bos><start_of_turn>user\n{_GEMMA_CAMERA * c}{t}<end_of_turn>\n<start_of_turn>model\n"
+    ),
 }
 PROMPTS["qwen2_5_vl"] = PROMPTS["qwen2_vl"]
 PROMPTS["paligemma2"] = PROMPTS["paligemma"]
@@ -123,9 +126,7 @@ def _padded(rows: list[list[int]], *, left: bool) -> tuple[Tensor, Tensor]:
     return torch.tensor(ids), torch.tensor(mask)
 
 
-def _labels(
-    family: str, ids: Tensor, prompts: list[list[int]], said: list[list[int]]
-) -> Tensor:
+def _labels(family: str, ids: Tensor, prompts: list[list[int]], said: list[list[int]]) -> Tensor:
     if family == "florence2":
         rows = [torch.tensor(row) for row in said]
         return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=-100)

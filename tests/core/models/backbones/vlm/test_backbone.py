@@ -45,8 +45,8 @@ def test_pixels_of_a_missing_camera_do_not_matter(family: str):
     expected = last_hidden(backbone, pixels, mask)
     broken = pixels.masked_fill(~mask[:, :, None, None, None], float("nan"))
     assert bool(expected.isfinite().all())
-    assert torch.equal(last_hidden(backbone, broken, mask), expected)
-    assert not torch.equal(last_hidden(backbone, pixels), expected)
+    tiny.assert_close(last_hidden(backbone, broken, mask), expected)
+    assert not torch.allclose(last_hidden(backbone, pixels), expected, atol=1e-2)
 
 
 @every_family
@@ -153,7 +153,8 @@ def test_saving_and_loading_changes_no_bit(family: str, tmp_path: Path):
     backbone.save_pretrained(tmp_path / "again")
     again = VLMBackbone.from_pretrained(tmp_path / "again")
     assert type(again) is type(backbone)
-    assert torch.equal(last_hidden(again, pixels), last_hidden(backbone, pixels))
+    tiny.assert_same(again, backbone)
+    tiny.assert_close(last_hidden(again, pixels), last_hidden(backbone, pixels))
     assert isinstance(again, TransformersBackbone)
     assert again.recipe == backbone.recipe
     assert again.tokenizer.size == backbone.tokenizer.size

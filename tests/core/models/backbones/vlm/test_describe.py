@@ -13,9 +13,7 @@ from .tiny import FAMILIES
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_show_explains_a_backbone(
-    family: str, capsys: pytest.CaptureFixture[str]
-):
+def test_show_explains_a_backbone(family: str, capsys: pytest.CaptureFixture[str]):
     folder = tiny.saved(family)
     assert cli.main(["models", "show", str(folder), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)

@@ -101,7 +101,8 @@ def test_the_edge_is_read_from_settings(settings: dict[str, Any], edge: int):
 
 def _close(ours: Tensor, expected: Tensor, *, std: float) -> None:
     assert ours.shape == expected.shape
-    # Pillow and torch round differently: by two levels of 255 at most, a third of one on average.
+    # Pillow cuts what bicubic weights overshoot at hard edges after each direction, torch once.
     levels = (ours - expected).abs() * std * 255
-    assert float(levels.max()) <= 2.1
-    assert float(levels.mean()) < 0.35
+    assert float((levels > 2.1).float().mean()) < 0.01
+    assert float(levels.max()) < 12
+    assert float(levels.mean()) < 0.2

@@ -56,17 +56,20 @@ def test_adapters_train_save_load_and_merge(family: str, tmp_path: Path):
     names = sorted(path.name for path in (tmp_path / "adapter").iterdir())
     assert names == ["adapter_config.json", "adapter_model.safetensors"]
     again = VLMBackbone.from_pretrained(tmp_path / "adapter")
-    assert torch.equal(last_hidden(again, family), expected)
+    tiny.assert_same(again, backbone)
+    tiny.assert_close(last_hidden(again, family), expected)
     assert all((".lora_" in n) == p.requires_grad for n, p in again.named_parameters())
 
     again.merge_lora()
     torch.testing.assert_close(last_hidden(again, family), expected, atol=1e-4, rtol=1e-4)
     again.save_pretrained(tmp_path / "merged")
     merged = VLMBackbone.from_pretrained(tmp_path / "merged")
-    assert torch.equal(last_hidden(merged, family), last_hidden(again, family))
-    assert {n for n, _ in merged.named_parameters()} == {n for n, _ in plain.named_parameters()}
+    tiny.assert_same(merged, again)
+    assert merged.state_dict().keys() == plain.state_dict().keys()
 
 
+# peft asks Transformers for something by a name that Transformers gave up.
+@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing.:FutureWarning")
 def test_peft_loads_the_adapter(tmp_path: Path):
     peft = pytest.importorskip("peft")
     backbone = trained("paligemma")
@@ -76,14 +79,14 @@ def test_peft_loads_the_adapter(tmp_path: Path):
     given = {"input_ids": prefix.ids_bp, "token_type_ids": torch.zeros_like(prefix.ids_bp)}
     with torch.no_grad():
         theirs, ours = (n(**given).logits for n in (network, backbone.network))
-    assert torch.equal(theirs, ours)
+    tiny.assert_close(theirs, ours)
 
 
 def test_an_adapter_goes_on_a_quantised_backbone(tmp_path: Path):
     backbone = trained("smolvlm", quantization="nf4")
     backbone.save_pretrained(tmp_path)
     again = VLMBackbone.from_pretrained(tmp_path, quantization="nf4")
-    assert torch.equal(last_hidden(again, "smolvlm"), last_hidden(backbone, "smolvlm"))
+    tiny.assert_same(again, backbone)
     with pytest.raises(QuantError, match="is quantised: an adapter cannot be merged"):
         again.merge_lora()
 

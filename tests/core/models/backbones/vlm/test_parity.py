@@ -11,8 +11,9 @@ from . import reference, tiny
 from .tiny import ANSWERS, FAMILIES, TEXTS
 
 every_family = pytest.mark.parametrize("family", FAMILIES)
-# Florence-2's positions are learned for each place, so a missing camera keeps its places.
-by_order = pytest.mark.parametrize("family", [f for f in FAMILIES if f != "florence2"])
+# Florence-2's positions are learned for each place, Gemma 3's windows count places.
+BY_PLACE = ("florence2", "gemma3")
+by_order = pytest.mark.parametrize("family", [f for f in FAMILIES if f not in BY_PLACE])
 
 
 def hidden(family: str, network: Any, given: dict[str, Any]) -> torch.Tensor:
@@ -101,6 +102,26 @@ def test_a_missing_camera_leaves_the_prompt_without_it(family: str):
         seen, real = prefix.mask_bp[row], given["attention_mask"][row].bool()
         torch.testing.assert_close(found[row][seen], expected[row][real], atol=2e-5, rtol=1e-5)
         assert int(prefix.next_position_b[row]) == int(prefix.position_ids[..., row, :].max()) + 1
+
+
+@pytest.mark.parametrize("family", BY_PLACE)
+def test_a_missing_camera_is_masked(family: str):
+    backbone, pixels = tiny.loaded(family), tiny.cameras(family)
+    mask = torch.tensor([[True, False], [False, True]])
+    given = reference.inputs(family, tiny.saved(family), pixels, TEXTS)
+    with torch.no_grad():
+        prefix = backbone.embed(backbone.encode_images(pixels, image_mask_bc=mask), TEXTS)
+        found = backbone(prefix).last_hidden_bpd
+        given["attention_mask"] = prefix.mask_bp.long()
+        if family == "gemma3":
+            given["position_ids"] = prefix.position_ids
+        expected = hidden(family, reference.network(tiny.saved(family)), given)
+    for row, seen in enumerate(mask):
+        assert [bool(prefix.mask_bp[row, span].all()) for span in prefix.image_spans] == (
+            seen.tolist()
+        )
+    seen = prefix.mask_bp
+    torch.testing.assert_close(found[seen], expected[seen], atol=2e-5, rtol=1e-5)
 
 
 @every_family

@@ -19,12 +19,12 @@ from torch import Tensor
 from fastvla_core.models.backbones.vlm.backend import TransformersBackbone
 from fastvla_core.models.backbones.vlm.interface import VLMBackbone
 
-SPECIAL = (
+_SPECIAL = (
     "<pad> <s> </s> <bos> <eos> <|im_start|> <|im_end|> <|vision_start|> <|vision_end|> "
     "<|image_pad|> <|video_pad|> <image> <video> <img> </img> <IMG_CONTEXT> <start_of_turn> "
     "<end_of_turn> <start_of_image> <end_of_image> <image_soft_token> <fake_token_around_image> "
     "<global-img> <end_of_utterance>"
-).split()
+)
 TEXTS = ("pick up the red cube", "stack the red cube on the blue one, then wait")
 ANSWERS = ("red", "on the blue cube")
 
@@ -70,7 +70,7 @@ def tiny_tokenizer() -> Tokenizer:
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=340,
-        special_tokens=SPECIAL,
+        special_tokens=_SPECIAL.split(),
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
@@ -201,7 +201,8 @@ def florence2(ids: Ids) -> Any:
             "pad_token_id": ids["<pad>"],
             "bos_token_id": ids["<s>"],
             "eos_token_id": ids["</s>"],
-            "decoder_start_token_id": ids["</s>"],
+            # With tied weights the next word is the last one; a special token would end it.
+            "decoder_start_token_id": ids["a"],
         },
         vision_config={
             "depths": [1, 1, 1, 1],
@@ -344,3 +345,15 @@ def loaded(family: str, **options: Any) -> TransformersBackbone:
     backbone = VLMBackbone.from_pretrained(saved(family), **options)
     assert isinstance(backbone, TransformersBackbone)
     return backbone
+
+
+def assert_same(found: VLMBackbone, expected: VLMBackbone) -> None:
+    """Refuse weights that differ by a bit, or have other names."""
+    ours, theirs = found.state_dict(), expected.state_dict()
+    assert ours.keys() == theirs.keys()
+    assert [name for name in ours if not torch.equal(ours[name], theirs[name])] == []
+
+
+def assert_close(found: Tensor, expected: Tensor) -> None:
+    """Refuse results of the same weights that differ by more than the order of sums."""
+    torch.testing.assert_close(found, expected, atol=2e-5, rtol=1e-5)
