@@ -160,6 +160,8 @@ def _restore_optimizer(
     for key, value in _part(tensors, "optimizer.").items():
         kind, _, name = key.partition(".")
         stored.setdefault(name, {})[kind] = value
+    if not stored:
+        raise KeyError("optimizer.*")
     for index, name in enumerate(names):
         if name in stored:
             state["state"][index] = _nested(stored[name])
