@@ -15,7 +15,7 @@ def vla_config(
     action_names: Sequence[str],
     **others: Any,
 ) -> VLAConfig:
-    """SmolVLM 500M with a flow head of 60 million parameters, as far as `others` says nothing.
+    """SmolVLM2 500M and a flow head of 24 million parameters, as far as `others` says nothing.
 
     Args:
         others: Any other field of `VLAConfig`.
