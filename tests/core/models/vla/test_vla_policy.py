@@ -210,10 +210,10 @@ def test_fused_words_hold_what_the_cameras_show(smolvlm: Path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script_method:DeprecationWarning")
-@pytest.mark.parametrize("attention", ["joint", "cross"])
-def test_the_compiled_policy_gives_the_same_actions(smolvlm: Path, attention: str):
-    policy = vla_policy(smolvlm, head=head("flow", attention=attention, depth=1))
+def test_the_compiled_policy_gives_the_same_actions(smolvlm: Path):
+    policy = vla_policy(smolvlm, head=head("flow", depth=1))
     expected = policy.infer(observation()).positions
     policy.compile()
     np.testing.assert_allclose(policy.infer(observation()).positions, expected, atol=1e-4)
@@ -222,6 +222,7 @@ def test_the_compiled_policy_gives_the_same_actions(smolvlm: Path, attention: st
 def test_other_weights_keep_what_no_state_holds(smolvlm: Path):
     one, other = (vla_policy(smolvlm, head=JOINT, seed=seed) for seed in (0, 1))
     found = one.with_weights(other.model.state_dict())
+    found.reset(1)
     np.testing.assert_array_equal(
         found.infer(observation()).positions, other.infer(observation()).positions
     )
