@@ -40,6 +40,22 @@ def fill(kind: Any, data: Any, *, where: str = "") -> Any:
     return kind(**values)
 
 
+def updated(instance: Any, data: Mapping[str, Any], *, where: str) -> Any:
+    """The dataclass `instance` with some of its fields from plain data.
+
+    Raises:
+        PlainDataError: a key is unknown or a value does not fit.
+    """
+    hints = typing.get_type_hints(type(instance))
+    known = {item.name for item in dataclasses.fields(instance)}
+    for key in data:
+        if key not in known:
+            listed = ", ".join(sorted(known))
+            raise PlainDataError(_join(where, key), f"is not a known key; known here: {listed}")
+    values = {key: convert(data[key], hints[key], where=_join(where, key)) for key in data}
+    return dataclasses.replace(instance, **values)
+
+
 def convert(value: Any, hint: Any, *, where: str) -> Any:
     """`value` as the hinted type: whole numbers become floats, lists become tuples.
 

@@ -38,7 +38,7 @@ _CONDITIONING_MENDS: Mapping[Conditioning, str] = {
 
 
 def policy_config(preset: str, *, contract: RobotContract, **others: Any) -> Any:
-    """The config of a preset ("nano", "large") for a robot.
+    """The config of a preset ("nano", "large", "vla") for a robot.
 
     Args:
         others: Fields of the config that replace the preset's.
@@ -91,12 +91,20 @@ class FastVLA:
 
     @classmethod
     def from_config(
-        cls, config: Any, *, statistics: Statistics, tokenizer: Tokenizer, seed: int = 0
+        cls,
+        config: Any,
+        *,
+        statistics: Statistics,
+        tokenizer: Tokenizer | None = None,
+        seed: int = 0,
     ) -> FastVLA:
         """A policy with fresh weights, drawn from `seed`.
 
+        Args:
+            tokenizer: For the instruction; None where the policy's parts have one.
         Raises:
-            CheckpointError: the tokenizer has more entries than the config's vocabulary.
+            CheckpointError: the tokenizer has more entries than the config's vocabulary, or a part
+                that the config names cannot be had.
         """
         family = POLICIES.load(config.to_dict()["type"])
         with torch.random.fork_rng(devices=[]):
@@ -284,6 +292,12 @@ class FastVLA:
             model.load_state_dict(dict(state), assign=True)
         except RuntimeError as error:
             raise CheckpointError(f"these weights are of another network: {error}") from error
+        # What no state holds, such as the frequencies of a rotation, is shared too.
+        own = dict(self.model.named_buffers())
+        for name, buffer in list(model.named_buffers()):
+            if buffer.is_meta:
+                owner, _, child = name.rpartition(".")
+                setattr(model.get_submodule(owner), child, own[name])
         return FastVLA(config=self.config, model=model.eval(), processor=self.processor)
 
     def require_conditioning(self, conditioning: Conditioning) -> None:

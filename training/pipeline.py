@@ -13,8 +13,10 @@ import torch
 from tqdm import tqdm
 
 from fastvla_core.errors import CheckpointError, DatasetError, ObservationError
+from fastvla_core.models.registry import POLICIES
 from fastvla_core.models.statistics import Statistics, identity_statistics, mean_std
-from fastvla_core.models.tokenizer import train_tokenizer
+from fastvla_core.models.weightless import weightless
+from fastvla_core.plain_data import PlainDataError, updated
 from fastvla_core.policy import FastVLA, policy_config
 from fastvla_core.robot.contract import RobotContract
 from fastvla_core.robot.contract_file import load_contract
@@ -218,9 +220,19 @@ def _new_config(recipe: Recipe, contract: RobotContract) -> Any:
         others["max_prefix_steps"] = steps
     if pruning := recipe.training.pruning:
         others["vision_tokens"] = pruning.vision_tokens
-    return policy_config(
+    config = policy_config(
         recipe.policy, contract=contract, action_dt_s=1.0 / recipe.rate_hz, **others
     )
+    try:
+        config = updated(config, recipe.policy_options, where="policy_options")
+    except PlainDataError as error:
+        raise DatasetError(
+            f"recipe '{recipe.name}': {error}", mend="see docs/policies for the policy's options"
+        ) from error
+    # Parts that do not go together show when they are put together.
+    with weightless():
+        POLICIES.load(config.policy_type).model(config)
+    return config
 
 
 def _new_policy(
@@ -232,11 +244,12 @@ def _new_policy(
         known = {word for text in texts for word in text.lower().split()}
         drawn = [t.format(target="", reference="") for k in TASKS for t in TRAINING_TEMPLATES[k]]
         texts += [text for text in drawn if not known.issuperset(text.split())]
-    tokenizer = train_tokenizer(texts, vocab_size=config.vocab_size)
+    family = POLICIES.load(config.policy_type)
+    tokenizer = family.new_tokenizer(config, texts)
     neutral = identity_statistics(
         state=len(config.state_names), steps=config.chunk_size, action=len(config.action_names)
     )
-    draft = FastVLA.from_config(config, statistics=neutral, tokenizer=tokenizer)
+    draft = family.processor(config, statistics=neutral, tokenizer=tokenizer)
     dataset = StepDataset(
         cache,
         cameras=config.cameras,
@@ -249,7 +262,7 @@ def _new_policy(
         floor[-1] = GRIPPER_STD_FLOOR
     statistics = Statistics(
         state=mean_std(state, floor=floor),
-        action=mean_std(draft.processor.relative(targets, state), floor=floor),
+        action=mean_std(draft.relative(targets, state), floor=floor),
     )
     return FastVLA.from_config(
         config, statistics=statistics, tokenizer=tokenizer, seed=training.seed

@@ -6,7 +6,7 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import yaml
 
@@ -241,10 +241,11 @@ class Recipe:
     Attributes:
         policy: A checkpoint or shipped name to start from, or a preset of `models` for a new one.
         new: Whether `policy` names a preset whose weights are drawn anew.
+        policy_options: Fields of a new policy's config that differ from the preset's.
         rate_hz: Steps per second that recordings are cut into; the policy acts at that rate.
 
     Raises:
-        DatasetError: the rate is out of its range.
+        DatasetError: the rate is out of its range, or there are options for a policy that exists.
     """
 
     name: str
@@ -253,10 +254,17 @@ class Recipe:
     new: bool
     rate_hz: float
     training: TrainConfig
+    policy_options: Mapping[str, Any] = field(default_factory=dict)
     demonstrations: Demonstrations = field(default_factory=Demonstrations)
     corrections: Corrections | None = None
 
     def __post_init__(self) -> None:
+        if self.policy_options and not self.new:
+            raise DatasetError(
+                f"recipe '{self.name}' has policy_options for {self.policy}, which has a config "
+                "of its own",
+                mend="set `new: true` and name a preset, or leave the options out",
+            )
         if not 0 < self.rate_hz <= 1000:
             raise DatasetError(f"rate_hz is {self.rate_hz}", mend="give more than 0, at most 1000")
         pruning = self.training.pruning

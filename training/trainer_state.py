@@ -60,8 +60,10 @@ def save_state(
     tensors = {f"model.{k}": v for k, v in changing_state(model).items()}
     tensors |= {f"ema.{k}": v for k, v in ema.items()}
     names = [n for n, p in model.named_parameters() if p.requires_grad]
-    for name, state in zip(names, optimizer.state_dict()["state"].values()):
-        tensors |= {f"optimizer.{key}.{name}": value for key, value in _flat(state).items()}
+    # Weights that no loss has reached yet, such as a backbone's unread last layer, have no state.
+    for index, state in optimizer.state_dict()["state"].items():
+        flat = _flat(state)
+        tensors |= {f"optimizer.{key}.{names[index]}": value for key, value in flat.items()}
     save_file({k: v.detach().contiguous().clone() for k, v in tensors.items()}, partial / _TENSORS)
     curve_rows = [[p.step, p.loss, p.validation_loss, p.samples_per_s] for p in curve]
     state_json = {
@@ -154,12 +156,15 @@ def _restore_optimizer(
 ) -> None:
     state = optimizer.state_dict()
     names = [n for n, p in model.named_parameters() if p.requires_grad]
-    stored = _part(tensors, "optimizer.")
+    stored: dict[str, dict[str, Tensor]] = {}
+    for key, value in _part(tensors, "optimizer.").items():
+        kind, _, name = key.partition(".")
+        stored.setdefault(name, {})[kind] = value
+    if not stored:
+        raise KeyError("optimizer.*")
     for index, name in enumerate(names):
-        entries = {k.partition(".")[0]: v for k, v in stored.items() if k.endswith(f".{name}")}
-        if not entries:
-            raise KeyError(f"optimizer.*.{name}")
-        state["state"][index] = _nested(entries)
+        if name in stored:
+            state["state"][index] = _nested(stored[name])
     optimizer.load_state_dict(state)
 
 

@@ -31,6 +31,13 @@ CATALOGUE: dict[str, CatalogueEntry] = {
         licence="Apache-2.0",
         example="nano",
     ),
+    "fastvla_vla": CatalogueEntry(
+        title="a vision-language backbone with an action head of your choice",
+        parameters="the backbone's, and some ten million",
+        memory="2 / 1 / 0.56 bytes per parameter in bf16 / int8 / NF4",
+        licence="that of the backbone",
+        example="docs/policies/vla.md",
+    ),
     "smolvla": CatalogueEntry(
         title="SmolVLA",
         parameters="403 M",
@@ -59,4 +66,11 @@ CATALOGUE: dict[str, CatalogueEntry] = {
         licence="Gemma terms of use",
         example="lerobot/pi0fast-base",
     ),
+}
+
+HEADS: dict[str, str] = {
+    "flow": "flow matching, continues plans (real-time chunking); pi0, arXiv:2410.24164",
+    "regression": "one pass, absolute error; OpenVLA-OFT, arXiv:2502.19645",
+    "bins": "one pass, 256 bins per action; OpenVLA, arXiv:2406.09246",
+    "fast": "FAST tokens one after the other; arXiv:2501.09747",
 }

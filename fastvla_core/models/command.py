@@ -12,6 +12,7 @@ from typing import Any
 from fastvla_core.arguments import positive_float
 from fastvla_core.errors import CheckpointError, FastVLAError
 from fastvla_core.models.registry import (
+    ACTION_HEADS,
     POLICIES,
     PRESETS,
     VISION_STEMS,
@@ -141,7 +142,7 @@ def _camera(text: str) -> tuple[str, str | None]:
 
 
 def _listing() -> dict[str, Any]:
-    from fastvla_core.models.catalogue import CATALOGUE
+    from fastvla_core.models.catalogue import CATALOGUE, HEADS
 
     types = {
         name: f"{entry.title}: {entry.parameters} parameters, {entry.memory}, {entry.licence}; "
@@ -155,6 +156,9 @@ def _listing() -> dict[str, Any]:
         "backbones": list(VLM_BACKBONES.names()),
         **{f"  {name}": str(entry) for name, entry in VLM_BACKBONES.entries().items()},
         "presets": list(PRESETS.names()),
+        "action heads": list(ACTION_HEADS.names()),
+        **{f"  {name}": line for name, line in HEADS.items()},
+        "fusions": ["tokens", "cross_attention"],
         "vision stems": list(VISION_STEMS.names()),
     }
 

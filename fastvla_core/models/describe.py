@@ -45,6 +45,7 @@ def describe(path_or_name: str, *, files: LocalFiles = NO_LOCAL_FILES) -> dict[s
         "type": config.to_dict()["type"],
         "robot": contract.get("name"),
         "contract hash": config.robot_contract_hash,
+        **getattr(config, "parts", {}),
         **_features(config, processor),
         "relative to the state": list(config.relative_joints),
         "chunk": f"{config.chunk_size} steps of {config.action_dt_s:g} s, "
@@ -59,7 +60,7 @@ def describe(path_or_name: str, *, files: LocalFiles = NO_LOCAL_FILES) -> dict[s
 def _weights(folder: Path) -> list[Path]:
     if (folder / ADAPTER_CONFIG).is_file() and not (folder / SINGLE).is_file():
         return [folder / ADAPTER]
-    return weight_files(folder)
+    return [*weight_files(folder), *sorted((folder / "backbone").glob("*.safetensors"))]
 
 
 def _features(config: Any, processor: Any) -> dict[str, Any]:

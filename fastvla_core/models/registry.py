@@ -116,6 +116,7 @@ POLICIES = Registry(
     {
         "fastvla_flow": "fastvla_core.models.policies.flow_vla.family:FlowVLAFamily",
         "smolvla": "fastvla_core.models.policies.smolvla.family:SmolVLAFamily",
+        "fastvla_vla": "fastvla_core.models.policies.vla.family:VLAFamily",
         "pi0": "fastvla_core.models.policies.pi.family:Pi0Family",
         "pi05": "fastvla_core.models.policies.pi.family:Pi05Family",
         "pi0_fast": "fastvla_core.models.policies.pi0_fast.family:Pi0FastFamily",
@@ -126,7 +127,18 @@ PRESETS = Registry(
     {
         "nano": "fastvla_core.models.policies.flow_vla.presets:nano_config",
         "large": "fastvla_core.models.policies.flow_vla.presets:large_config",
+        "vla": "fastvla_core.models.policies.vla.presets:vla_config",
     },
+)
+ACTION_HEADS = Registry(
+    "action head",
+    {
+        "flow": "fastvla_core.models.heads.flow:FlowHead",
+        "regression": "fastvla_core.models.heads.regression:RegressionHead",
+        "bins": "fastvla_core.models.heads.bins:BinHead",
+        "fast": "fastvla_core.models.heads.fast:FastHead",
+    },
+    group="fastvla.action_heads",
 )
 VISION_STEMS = Registry(
     "vision stem",

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import pytest
 
-from fastvla_core.plain_data import PlainDataError, convert, fill
+from fastvla_core.plain_data import PlainDataError, convert, fill, updated
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,3 +71,13 @@ def test_none_is_taken_only_where_the_hint_allows_it():
     assert convert(4, int | None, where="a") == 4
     with pytest.raises(PlainDataError):
         convert("4", int | None, where="a")
+
+
+def test_some_fields_are_replaced_and_all_others_kept():
+    before = fill(Outer, {"name": "x", "inner": {"size": 3}})
+    after = updated(before, {"inner": {"size": 4}}, where="options")
+    assert after == fill(Outer, {"name": "x", "inner": {"size": 4}})
+    with pytest.raises(PlainDataError, match=r"'options.nmae' is not a known key; .*name"):
+        updated(before, {"nmae": "y"}, where="options")
+    with pytest.raises(PlainDataError, match=r"'options.inner.size' is 'big'"):
+        updated(before, {"inner": {"size": "big"}}, where="options")

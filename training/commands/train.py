@@ -70,7 +70,7 @@ def _with_overrides(recipe: Recipe, args: argparse.Namespace) -> Recipe:
     training = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     recipe = dataclasses.replace(recipe, training=dataclasses.replace(recipe.training, **training))
     if args.policy:
-        recipe = dataclasses.replace(recipe, policy=args.policy, new=False)
+        recipe = dataclasses.replace(recipe, policy=args.policy, new=False, policy_options={})
     if args.contract:
         recipe = dataclasses.replace(recipe, contract=args.contract)
     return recipe

@@ -28,6 +28,9 @@ class FastTokenizer:
         tokenizer: Byte-pair encoding over characters, one per quantised coefficient.
         scale: Coefficients are multiplied by it before they are rounded.
         min_token: The coefficient that the first character stands for.
+
+    Attributes:
+        vocab_size: Number of FAST tokens.
     """
 
     def __init__(self, tokenizer: Tokenizer, *, scale: float, min_token: int, folder: Path) -> None:
@@ -35,6 +38,7 @@ class FastTokenizer:
         self.scale = scale
         self.min_token = min_token
         self.folder = folder
+        self.vocab_size: int = tokenizer.get_vocab_size()
 
     def encode(self, actions_ta: NDArray[np.floating]) -> list[int]:
         """FAST tokens of a chunk."""

@@ -47,6 +47,7 @@ def test_list_prints_types_and_presets(capsys: pytest.CaptureFixture[str]):
     printed = capsys.readouterr().out
     assert "fastvla_flow" in printed
     assert "film_conv, vit" in printed
+    assert "bins, fast, flow, regression" in printed
 
 
 def test_show_names_a_weight_that_is_not_finite(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import typing
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar, TypeVar
 
 from fastvla_core.errors import CheckpointError, PolicyError
 from fastvla_core.layers.attention import AttentionShape
@@ -17,6 +18,7 @@ from fastvla_core.types import Conditioning
 IMAGE_PREFIX = "observation.images."
 STATE_KEY = "observation.state"
 ACTION_KEY = "action"
+ConfigT = TypeVar("ConfigT", bound="RobotPolicyConfig")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,8 +31,8 @@ class TransformerSize:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FlowVLAConfig:
-    """Everything that fixes a flow policy except its weights and statistics.
+class RobotPolicyConfig:
+    """What FastVLA's own policies have in common: whose columns, which cameras, which chunks.
 
     Attributes:
         cameras: Names of the cameras, in the order of the prefix.
@@ -40,20 +42,15 @@ class FlowVLAConfig:
         chunk_size: Action steps per inference.
         n_action_steps: Steps that are executed before the next inference.
         action_dt_s: Time between two action steps.
-        num_inference_steps: Euler steps from noise to actions.
-        flow_samples_per_prefix: (time, noise) pairs per training sample.
         max_prefix_steps: Largest number of a chunk's first steps that training gave as they are, so
             that inference can be given those that are executed meanwhile; 0 when it gave none.
         use_relative_actions: Predict targets minus the present state, except for
             `relative_exclude_joints`.
-        vision: Options of `VisionTower`.
-        text: Text encoder; its width is the prefix's.
-        prefix, expert: The two transformers; their depth is the same.
-        attention: Heads of text encoder, prefix and expert.
-        vision_tokens: Which visual tokens are kept and what is reused, unless loading says more.
         robot_contract, robot_contract_hash: The contract that the policy was trained for, as
             plain data, and its hash.
     """
+
+    policy_type: ClassVar[str]
 
     cameras: tuple[str, ...]
     optional_cameras: tuple[str, ...] = ()
@@ -63,32 +60,11 @@ class FlowVLAConfig:
     chunk_size: int = 8
     n_action_steps: int = 2
     action_dt_s: float = 0.1
-    num_inference_steps: int = 5
-    flow_samples_per_prefix: int = 4
     max_prefix_steps: int = 0
     use_relative_actions: bool = True
     relative_exclude_joints: tuple[str, ...] = ("gripper",)
-    min_period: float = 4e-3
-    max_period: float = 4.0
-    vocab_size: int = 512
-    tokenizer_max_length: int = 24
-    vision: Mapping[str, Any]
-    text: TransformerSize
-    prefix: TransformerSize
-    expert: TransformerSize
-    attention: AttentionShape
-    vision_tokens: VisionTokens = field(default_factory=VisionTokens)
     robot_contract: Mapping[str, Any] | None = None
     robot_contract_hash: str | None = None
-
-    def __post_init__(self) -> None:
-        for what, mend in _contradictions(self):
-            raise CheckpointError(f"config.json: {what}", mend=mend)
-
-    @property
-    def conditionings(self) -> tuple[Conditioning, ...]:
-        """How a chunk of this policy can be made to agree with a prefix."""
-        return ("inpaint", "trained") if self.max_prefix_steps else ("inpaint",)
 
     @property
     def noise_shape(self) -> tuple[int, int]:
@@ -121,7 +97,7 @@ class FlowVLAConfig:
         features = self.features
         action = features.pop(ACTION_KEY)
         return {
-            "type": "fastvla_flow",
+            "type": self.policy_type,
             "n_obs_steps": 1,
             "input_features": features,
             "output_features": {ACTION_KEY: action},
@@ -130,26 +106,72 @@ class FlowVLAConfig:
         }
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FlowVLAConfig(RobotPolicyConfig):
+    """Everything that fixes a flow policy except its weights and statistics.
+
+    Attributes:
+        num_inference_steps: Euler steps from noise to actions.
+        flow_samples_per_prefix: (time, noise) pairs per training sample.
+        vision: Options of `VisionTower`.
+        text: Text encoder; its width is the prefix's.
+        prefix, expert: The two transformers; their depth is the same.
+        attention: Heads of text encoder, prefix and expert.
+        vision_tokens: Which visual tokens are kept and what is reused, unless loading says more.
+    """
+
+    policy_type: ClassVar[str] = "fastvla_flow"
+
+    num_inference_steps: int = 5
+    flow_samples_per_prefix: int = 4
+    min_period: float = 4e-3
+    max_period: float = 4.0
+    vocab_size: int = 512
+    tokenizer_max_length: int = 24
+    vision: Mapping[str, Any]
+    text: TransformerSize
+    prefix: TransformerSize
+    expert: TransformerSize
+    attention: AttentionShape
+    vision_tokens: VisionTokens = field(default_factory=VisionTokens)
+
+    def __post_init__(self) -> None:
+        for what, mend in itertools.chain(contradictions(self), _size_contradictions(self)):
+            raise CheckpointError(f"config.json: {what}", mend=mend)
+
+    @property
+    def conditionings(self) -> tuple[Conditioning, ...]:
+        """How a chunk of this policy can be made to agree with a prefix."""
+        return ("inpaint", "trained") if self.max_prefix_steps else ("inpaint",)
+
+
 NORMALIZATION = {"VISUAL": "IDENTITY", "STATE": "MEAN_STD", "ACTION": "MEAN_STD"}
 
 
 def config_from_dict(data: Mapping[str, Any], *, source: str = "config.json") -> FlowVLAConfig:
-    """Read what `FlowVLAConfig.to_dict` wrote; keys of other tools are left alone.
+    """Read what `FlowVLAConfig.to_dict` wrote; see `read_config`."""
+    return read_config(FlowVLAConfig, data, source=source)
 
+
+def read_config(
+    kind: type[ConfigT], data: Mapping[str, Any], *, source: str, **given: Any
+) -> ConfigT:
+    """Read what the `to_dict` of a config wrote; keys of other tools are left alone.
+
+    Args:
+        given: Fields that are not in the file.
     Raises:
         CheckpointError: a key is missing or has a wrong value; names `source` and the key.
     """
-    hints = typing.get_type_hints(FlowVLAConfig)
-    values: dict[str, Any] = {}
+    hints = typing.get_type_hints(kind)
+    values: dict[str, Any] = dict(given)
     try:
         features = convert(data["input_features"], Mapping[str, Any], where="input_features")
         names = [name for name in features if name.startswith(IMAGE_PREFIX)]
         values["cameras"] = tuple(name.removeprefix(IMAGE_PREFIX) for name in names)
-        for item in dataclasses.fields(FlowVLAConfig):
+        for item in dataclasses.fields(kind):
             name = item.name
-            missing = dataclasses.MISSING
-            optional = item.default is not missing or item.default_factory is not missing
-            if name in values or (name not in data and optional):
+            if name in values or (name not in data and has_default(item)):
                 continue
             values[name] = convert(data[name], hints[name], where=name)
     except KeyError as error:
@@ -167,11 +189,17 @@ def config_from_dict(data: Mapping[str, Any], *, source: str = "config.json") ->
             f"{source}: normalization_mapping is {data['normalization_mapping']}",
             mend=f"this policy type knows {NORMALIZATION}",
         )
-    return FlowVLAConfig(**values)
+    return kind(**values)
 
 
-def _contradictions(config: FlowVLAConfig) -> Iterator[tuple[str, str]]:
-    """What no network can be built from, and the mend."""
+def has_default(item: dataclasses.Field[Any]) -> bool:
+    """Whether a field of a dataclass may be left out."""
+    missing = dataclasses.MISSING
+    return item.default is not missing or item.default_factory is not missing
+
+
+def contradictions(config: RobotPolicyConfig) -> Iterator[tuple[str, str]]:
+    """What no policy can be built from, and the mend."""
     for name, value in _numbers(config):
         free = name == "max_prefix_steps" or name.startswith("vision_tokens.")
         if value <= 0 and not free:
@@ -185,6 +213,19 @@ def _contradictions(config: FlowVLAConfig) -> Iterator[tuple[str, str]]:
         yield "there is no camera", "add an observation.images.* feature"
     if not set(config.optional_cameras) <= set(config.cameras):
         yield "an optional camera is not a camera", "correct `optional_cameras`"
+    if not set(config.relative_joints) <= set(config.state_names):
+        yield (
+            "a relative action has no state of its name",
+            "add it to `relative_exclude_joints`",
+        )
+    if config.n_action_steps > config.chunk_size:
+        yield (
+            "n_action_steps is larger than chunk_size",
+            "execute at most the steps that one inference gives",
+        )
+
+
+def _size_contradictions(config: FlowVLAConfig) -> Iterator[tuple[str, str]]:
     if not isinstance(config.vision.get("type"), str):
         yield "vision.type is missing", "name a vision stem that `fastvla models list` shows"
     if config.prefix.depth != config.expert.depth:
@@ -199,16 +240,6 @@ def _contradictions(config: FlowVLAConfig) -> Iterator[tuple[str, str]]:
         )
     if config.attention.heads % config.attention.kv_heads:
         yield "attention.heads is not a multiple of attention.kv_heads", "change one of the two"
-    if not set(config.relative_joints) <= set(config.state_names):
-        yield (
-            "a relative action has no state of its name",
-            "add it to `relative_exclude_joints`",
-        )
-    if config.n_action_steps > config.chunk_size:
-        yield (
-            "n_action_steps is larger than chunk_size",
-            "execute at most the steps that one inference gives",
-        )
 
 
 def _numbers(part: Any, prefix: str = "") -> Iterator[tuple[str, float]]:

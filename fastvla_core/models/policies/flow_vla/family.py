@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from fastvla_core.models.policies.flow_vla.model import FlowVLA
 from fastvla_core.models.policies.flow_vla.processor import FlowVLAProcessor
 from fastvla_core.models.policies.flow_vla.processor_files import load_processor, save_processor
 from fastvla_core.models.statistics import Statistics
-from fastvla_core.models.tokenizer import InstructionTokenizer
+from fastvla_core.models.tokenizer import InstructionTokenizer, train_tokenizer
 from fastvla_core.quant import prepare_for_state
 
 
@@ -42,6 +42,11 @@ class FlowVLAFamily:
     def model(config: FlowVLAConfig) -> FlowVLA:
         """The network with fresh weights."""
         return FlowVLA(config)
+
+    @staticmethod
+    def new_tokenizer(config: FlowVLAConfig, texts: Sequence[str]) -> Tokenizer:
+        """A vocabulary for a new policy; see `train_tokenizer`."""
+        return train_tokenizer(texts, vocab_size=config.vocab_size)
 
     @staticmethod
     def processor(

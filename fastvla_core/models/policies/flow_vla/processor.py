@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,35 +20,23 @@ from fastvla_core.errors import CheckpointError, ObservationError
 from fastvla_core.kernels.preprocess import PreprocessSpec, preprocess
 from fastvla_core.models.flow_prefix import FlowPrefix
 from fastvla_core.models.planned import planned_rows
-from fastvla_core.models.policies.flow_vla.config import FlowVLAConfig
+from fastvla_core.models.policies.flow_vla.config import FlowVLAConfig, RobotPolicyConfig
 from fastvla_core.models.statistics import Statistics
 from fastvla_core.models.tokenizer import InstructionTokenizer
 from fastvla_core.types import ChunkPrefix, Observation
 
 
-class FlowVLAProcessor:
-    """Tokenizes, normalises and makes actions relative, and the way back.
+class RobotProcessor(ABC):
+    """Normalises and makes actions relative, and the way back; subclasses read instructions.
 
     Args:
         config: Names, sizes and which actions are relative.
         statistics: Of states and of (relative) action chunks.
-        tokenizer: For the instruction.
-    Raises:
-        CheckpointError: the tokenizer has more entries than the config's vocabulary.
     """
 
-    def __init__(
-        self, config: FlowVLAConfig, *, statistics: Statistics, tokenizer: InstructionTokenizer
-    ) -> None:
-        if tokenizer.vocab_size > config.vocab_size:
-            raise CheckpointError(
-                f"the tokenizer has {tokenizer.vocab_size} entries, the policy's vocabulary "
-                f"{config.vocab_size}",
-                mend="use the tokenizer that belongs to config.json, or raise its `vocab_size`",
-            )
+    def __init__(self, config: RobotPolicyConfig, *, statistics: Statistics) -> None:
         self.config = config
         self.statistics = statistics
-        self.tokenizer = tokenizer
         height, width = config.image_resolution
         self._spec = PreprocessSpec(height=height, width=width)
         relative = config.relative_joints
@@ -58,13 +48,21 @@ class FlowVLAProcessor:
         """Stands for config, statistics and vocabulary: equal where weights mean the same."""
         values = (self.statistics.state, self.statistics.action)
         numbers = b"".join(t.cpu().numpy().tobytes() for v in values for t in (v.mean, v.std))
-        text = json.dumps([self.config.to_dict(), self.tokenizer.text], sort_keys=True)
+        text = json.dumps([self.config.to_dict(), self.vocabulary], sort_keys=True)
         return hashlib.sha256(text.encode() + numbers).hexdigest()
 
-    def encode(self, texts: Sequence[str]) -> dict[str, Tensor]:
-        """`tokens` and `token_mask`, int64 and bool [b, l]; see `InstructionTokenizer.encode`."""
-        ids, mask = self.tokenizer.encode(texts)
-        return {"tokens": torch.from_numpy(ids), "token_mask": torch.from_numpy(mask)}
+    @property
+    @abstractmethod
+    def vocabulary(self) -> str:
+        """Stands for what instructions become."""
+
+    @abstractmethod
+    def encode(self, texts: Sequence[str]) -> dict[str, Any]:
+        """What the network reads of the instructions.
+
+        Raises:
+            ObservationError: one of them cannot be read.
+        """
 
     def relative(self, targets_bta: Tensor, state_bs: Tensor) -> Tensor:
         """Targets minus the state, for the relative joints; rad and m."""
@@ -87,8 +85,8 @@ class FlowVLAProcessor:
         actions: Tensor,
         tasks: Sequence[str],
         device: torch.device,
-    ) -> dict[str, Tensor]:
-        """The batch for `FlowVLA.loss` on `device`, from raw values on the CPU.
+    ) -> dict[str, Any]:
+        """The batch for the network's `loss` on `device`, from raw values on the CPU.
 
         Args:
             images: Per camera of the config, uint8 [b, H, W, 3].
@@ -108,8 +106,8 @@ class FlowVLAProcessor:
 
     def observation_batch(
         self, observations: Sequence[Observation], *, device: torch.device
-    ) -> dict[str, Tensor]:
-        """The batch for `FlowVLA.forward`, on `device`.
+    ) -> dict[str, Any]:
+        """The batch for the network's `forward`, on `device`.
 
         Raises:
             ObservationError: the state has a wrong size, a required camera is missing, or the
@@ -201,11 +199,44 @@ class FlowVLAProcessor:
             )
 
 
+class FlowVLAProcessor(RobotProcessor):
+    """Tokenizes instructions with the policy's own vocabulary.
+
+    Args:
+        tokenizer: For the instruction.
+    Raises:
+        CheckpointError: the tokenizer has more entries than the config's vocabulary.
+    """
+
+    def __init__(
+        self, config: FlowVLAConfig, *, statistics: Statistics, tokenizer: InstructionTokenizer
+    ) -> None:
+        super().__init__(config, statistics=statistics)
+        if tokenizer.vocab_size > config.vocab_size:
+            raise CheckpointError(
+                f"the tokenizer has {tokenizer.vocab_size} entries, the policy's vocabulary "
+                f"{config.vocab_size}",
+                mend="use the tokenizer that belongs to config.json, or raise its `vocab_size`",
+            )
+        self.tokenizer = tokenizer
+
+    @property
+    def vocabulary(self) -> str:
+        """The tokenizer as JSON."""
+        return self.tokenizer.text
+
+    def encode(self, texts: Sequence[str]) -> dict[str, Any]:
+        """`tokens` and `token_mask`, int64 and bool [b, l]; see `InstructionTokenizer.encode`."""
+        ids, mask = self.tokenizer.encode(texts)
+        return {"tokens": torch.from_numpy(ids), "token_mask": torch.from_numpy(mask)}
+
+
 def _pixels(image: NDArray[np.uint8]) -> Tensor:
     # Torch warns about read-only arrays, as decoded messages are, and cannot run backwards.
     usable = image.flags.writeable and min(image.strides) >= 0
     return torch.from_numpy(image if usable else image.copy())
 
 
-def _moved(tensors: Mapping[str, Tensor], device: torch.device) -> dict[str, Tensor]:
-    return {name: tensor.to(device) for name, tensor in tensors.items()}
+def _moved(values: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
+    # What is read as it is, such as text, stays where it is.
+    return {n: v.to(device) if isinstance(v, Tensor) else v for n, v in values.items()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,9 @@ from fastvla_core.models.policies.flow_vla.config import (
     NORMALIZATION,
     STATE_KEY,
     FlowVLAConfig,
+    RobotPolicyConfig,
 )
-from fastvla_core.models.policies.flow_vla.processor import FlowVLAProcessor
+from fastvla_core.models.policies.flow_vla.processor import FlowVLAProcessor, RobotProcessor
 from fastvla_core.models.statistics import EPS, MeanStd, Statistics
 from fastvla_core.models.tokenizer import load_tokenizer
 
@@ -29,6 +30,18 @@ _DEVICE = {
 
 def save_processor(folder: Path, processor: FlowVLAProcessor) -> None:
     """Write both JSON files, their state files and the tokenizer."""
+    save_steps(folder, processor, tokenizing=(_tokenizing(processor.tokenizer.max_length),))
+    processor.tokenizer.save(folder / "tokenizer")
+
+
+def save_steps(
+    folder: Path, processor: RobotProcessor, *, tokenizing: Sequence[dict[str, Any]] = ()
+) -> None:
+    """Write both JSON files and their state files.
+
+    Args:
+        tokenizing: Steps that read the instruction.
+    """
     config, statistics = processor.config, processor.statistics
     tensors = {
         f"{key}.{name}": getattr(values, name)
@@ -36,7 +49,7 @@ def save_processor(folder: Path, processor: FlowVLAProcessor) -> None:
         for name in ("mean", "std")
     }
     features = config.features
-    before = [*_preprocessor_steps(config), _step("normalizer_processor", features)]
+    before = [*_preprocessor_steps(config, tokenizing), _step("normalizer_processor", features)]
     after = [
         _step("unnormalizer_processor", {ACTION_KEY: features[ACTION_KEY]}),
         {
@@ -51,11 +64,24 @@ def save_processor(folder: Path, processor: FlowVLAProcessor) -> None:
                 step["state_file"] = f"{name}_step_{index}_{step['registry_name']}.safetensors"
                 write_tensors(folder / step["state_file"], tensors)
         write_json(folder / f"{name}.json", {"name": name, "steps": steps})
-    processor.tokenizer.save(folder / "tokenizer")
 
 
 def load_processor(folder: Path, config: FlowVLAConfig) -> FlowVLAProcessor:
     """Read what `save_processor` wrote.
+
+    Raises:
+        CheckpointError: a file or a statistic is missing, or statistics are of another feature.
+    """
+    statistics = load_statistics(folder, config)
+    before = folder / "policy_preprocessor.json"
+    tokenizer_step = _find_step(before, "tokenizer_processor")
+    name = _text(before, tokenizer_step.get("config"), "tokenizer_name")
+    tokenizer = load_tokenizer(folder / name, max_length=config.tokenizer_max_length)
+    return FlowVLAProcessor(config, statistics=statistics, tokenizer=tokenizer)
+
+
+def load_statistics(folder: Path, config: RobotPolicyConfig) -> Statistics:
+    """The statistics that `save_steps` wrote.
 
     Raises:
         CheckpointError: a file or a statistic is missing, or statistics are of another feature.
@@ -65,29 +91,30 @@ def load_processor(folder: Path, config: FlowVLAConfig) -> FlowVLAProcessor:
     state = _statistic(before, "normalizer_processor", STATE_KEY, (len(config.state_names),))
     actions = (config.chunk_size, len(config.action_names))
     action = _statistic(after, "unnormalizer_processor", ACTION_KEY, actions)
-    tokenizer_step = _find_step(before, "tokenizer_processor")
-    name = _text(before, tokenizer_step.get("config"), "tokenizer_name")
-    tokenizer = load_tokenizer(folder / name, max_length=config.tokenizer_max_length)
-    return FlowVLAProcessor(
-        config, statistics=Statistics(state=state, action=action), tokenizer=tokenizer
-    )
+    return Statistics(state=state, action=action)
 
 
-def _preprocessor_steps(config: FlowVLAConfig) -> list[dict[str, Any]]:
+def _tokenizing(max_length: int) -> dict[str, Any]:
+    return {
+        "registry_name": "tokenizer_processor",
+        "config": {
+            "max_length": max_length,
+            "task_key": "task",
+            "padding_side": "right",
+            "padding": "max_length",
+            "truncation": True,
+            "tokenizer_name": "tokenizer",
+        },
+    }
+
+
+def _preprocessor_steps(
+    config: RobotPolicyConfig, tokenizing: Sequence[dict[str, Any]]
+) -> list[dict[str, Any]]:
     return [
         {"registry_name": "rename_observations_processor", "config": {"rename_map": {}}},
         {"registry_name": "to_batch_processor", "config": {}},
-        {
-            "registry_name": "tokenizer_processor",
-            "config": {
-                "max_length": config.tokenizer_max_length,
-                "task_key": "task",
-                "padding_side": "right",
-                "padding": "max_length",
-                "truncation": True,
-                "tokenizer_name": "tokenizer",
-            },
-        },
+        *tokenizing,
         _DEVICE,
         {
             "registry_name": "relative_actions_processor",
