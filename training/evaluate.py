@@ -91,7 +91,8 @@ def evaluate(config: EvaluationConfig) -> EvaluationResult:
     Raises:
         CheckpointError: the policy cannot be loaded.
         SimError: there are no seeds, or the simulator cannot start.
-        ObservationError: a camera that is to be masked is not the policy's, or none is left.
+        ObservationError: a camera that is to be masked is not the policy's, or none is left; or
+            the policy reads what the simulator cannot show.
         PolicyError: the policy's chunks cannot be merged in that way.
     """
     first, last = config.seeds
@@ -157,9 +158,20 @@ def _run_seeds(config: EvaluationConfig, seeds: list[int]) -> list[tuple[int, _R
     parallel, execute = min(config.parallel, len(seeds)), policy.config.n_action_steps
     runs: list[EpisodeResult] | list[TimedResult]
     if config.latency_s is None:
-        runs = rollout_many(infer, episodes, n_parallel=parallel, execute=execute)
+        runs = rollout_many(
+            infer,
+            episodes,
+            n_parallel=parallel,
+            execute=execute,
+            past_steps=len(policy.history_s),
+        )
     else:
         merge = config.chunk_merge
+        if policy.history_s:
+            raise ObservationError(
+                f"{config.policy} reads several moments, which a run against the clock cannot show",
+                mend="leave out the latency",
+            )
         check_merge(merge, conditionings=policy.conditionings)
         timing = Timing(
             merge=merge,

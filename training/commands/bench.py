@@ -19,14 +19,18 @@ from fastvla_core.remote.dependency import require_grpc
 HELP = (
     "Measure on this machine, one after the other: image to command without the model, the "
     "control rate, and the embedded runtime beside rclpy (ros), inference in fp32, NF4, int8 and "
-    "compiled (policy), inference behind gRPC (remote), training (train)."
+    "compiled (policy), inference behind gRPC (remote), training (train). By name only: decoding "
+    "with and without a draft, of a policy that writes tokens (draft)."
 )
 PARTS = ("ros", "policy", "remote", "train")
+NAMED_PARTS = ("draft",)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `fastvla bench`."""
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; all")
+    parser.add_argument(
+        "parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)} (all), draft"
+    )
     parser.add_argument("--policy", default="nano", help="checkpoint folder or shipped name")
     parser.add_argument(
         "--seconds", type=positive_float, default=60.0, help="of the control-rate run"
@@ -40,9 +44,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Measure, print tables, write JSON."""
     parts = args.parts or PARTS
-    unknown = sorted(set(parts) - set(PARTS))
+    known = PARTS + NAMED_PARTS
+    unknown = sorted(set(parts) - set(known))
     if unknown:
-        raise FastVLAError(f"there is no part '{unknown[0]}'", mend=f"one of {', '.join(PARTS)}")
+        raise FastVLAError(f"there is no part '{unknown[0]}'", mend=f"one of {', '.join(known)}")
     report: dict[str, Any] = {"machine": machine()}
     print(f"{report['machine']['cpu']}, {report['machine']['cores']} cores")
     if "ros" in parts:
@@ -77,6 +82,12 @@ def run(args: argparse.Namespace) -> int:
         torch.set_num_threads(args.threads)
         report["train"] = samples_per_second(args.policy)
         _print_numbers("training, samples/s at batch 64", report["train"])
+    if "draft" in parts:
+        from training.bench.draft import time_draft
+
+        timing = time_draft(args.policy, rounds=args.rounds, threads=args.threads)
+        report["draft"] = dataclasses.asdict(timing)
+        _print_numbers("one chunk of tokens, greedily and with a draft", report["draft"])
     if args.json is not None:
         args.json.parent.mkdir(parents=True, exist_ok=True)
         args.json.write_text(json.dumps(report, indent=1))
