@@ -15,6 +15,7 @@ from torch.nn import functional
 
 Norm = Callable[[int], nn.Module]
 _BOTTLENECK_EXPANSION = 4
+_EPS = 1e-5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,9 +73,10 @@ class FrozenBatchNorm2d(nn.Module):
 
     def forward(self, x_bchw: Tensor) -> Tensor:
         """The same shape, normalised per channel."""
-        return functional.batch_norm(
-            x_bchw, self.running_mean, self.running_var, self.weight, self.bias
-        )
+        # As scale and shift, which is how torchvision rounds: deep networks magnify the difference.
+        scale = self.weight * (self.running_var + _EPS).rsqrt()
+        shift = self.bias - self.running_mean * scale
+        return x_bchw * scale[:, None, None] + shift[:, None, None]
 
 
 def group_norm(channels: int) -> nn.Module:
