@@ -71,7 +71,11 @@ def _renamed(config: LeRobotConfig, binding: RobotBinding, dt_s: float, source: 
     return dataclasses.replace(
         config.binding,
         cameras=cameras,
-        optional_cameras=tuple(cameras.values()),
+        optional_cameras=tuple(
+            robot
+            for own, robot in cameras.items()
+            if config.binding.cameras.get(own, own) in config.optional_cameras
+        ),
         action_dt_s=dt_s,
     )
 

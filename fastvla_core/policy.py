@@ -204,6 +204,15 @@ class FastVLA:
         """The ways in which a chunk can be made to agree with a prefix; empty when in none."""
         return getattr(self.config, "conditionings", ())
 
+    @property
+    def history_s(self) -> tuple[float, ...]:
+        """How long before an observation those are that the policy reads with it [s], oldest first.
+
+        They belong into `Observation.earlier`.
+        """
+        steps = getattr(self.config, "past_steps", 0)
+        return tuple(step * self.config.action_dt_s for step in range(steps, 0, -1))
+
     def infer(self, observation: Observation, *, prefix: ChunkPrefix | None = None) -> ActionChunk:
         """One chunk for one observation; see `infer_batch`.
 
@@ -321,9 +330,17 @@ class FastVLA:
         state: Tensor,
         actions: Tensor,
         tasks: Sequence[str],
+        **others: Any,
     ) -> dict[str, Tensor]:
-        """The batch for `model.loss`, on the policy's device; see the processor."""
+        """The batch for `model.loss`, on the policy's device; see the processor.
+
+        Args:
+            others: What only some policies learn from (`also_reads` of their processors): the rest
+                of it is left out.
+        """
+        read = getattr(self.processor, "also_reads", frozenset[str]())
         return self.processor.training_batch(
+            **{name: value for name, value in others.items() if name in read},
             images=images,
             image_mask=image_mask,
             state=state,

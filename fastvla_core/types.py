@@ -28,6 +28,8 @@ class Observation:
         depths: Depth camera name to float32 [H, W]: metres, 0 where nothing was measured.
         oldest_age_ns: Age of the oldest stream at `stamp_ns`.
         camera_skew_ns: Largest difference between the stamps of two cameras.
+        earlier: The observations before, oldest first, for policies that read several moments;
+            fewer than such a policy reads where nothing was seen yet.
     """
 
     stamp_ns: int
@@ -37,6 +39,7 @@ class Observation:
     oldest_age_ns: int = 0
     camera_skew_ns: int = 0
     depths: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    earlier: tuple[Observation, ...] = ()
 
     def __post_init__(self) -> None:
         for name, image in self.images.items():
@@ -59,7 +62,8 @@ class Observation:
         """The same instant, as a robot without those cameras would sense it."""
         images = {name: image for name, image in self.images.items() if name not in names}
         depths = {name: depth for name, depth in self.depths.items() if name not in names}
-        return dataclasses.replace(self, images=images, depths=depths)
+        earlier = tuple(past.without_cameras(names) for past in self.earlier)
+        return dataclasses.replace(self, images=images, depths=depths, earlier=earlier)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from queue import Empty, Full, Queue
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -40,24 +40,42 @@ class Batch:
         image_mask: bool [B, cameras], False where a camera is missing or dropped.
         state: float32 [B, S].
         actions: float32 [B, T, A], absolute targets; the last one repeats beyond the end.
+        action_is_pad: bool [B, T], True where one is only repeated.
         tasks: B instructions.
+        earlier: Images, masks and states of the steps before, oldest first; at the start of an
+            episode its first step.
     """
 
     images: dict[str, Tensor]
     image_mask: Tensor
     state: Tensor
     actions: Tensor
+    action_is_pad: Tensor
     tasks: list[str]
+    earlier: tuple[dict[str, Any], ...] = ()
+
+    @property
+    def newest(self) -> dict[str, Any]:
+        """Images, mask and state of the present step, as `earlier` has them."""
+        return {"images": self.images, "image_mask": self.image_mask, "state": self.state}
 
     def part(self, rows: slice) -> Batch:
         """Some of its samples."""
         return Batch(
-            images={name: pixels[rows] for name, pixels in self.images.items()},
-            image_mask=self.image_mask[rows],
-            state=self.state[rows],
+            **_part(self.newest, rows),
             actions=self.actions[rows],
+            action_is_pad=self.action_is_pad[rows],
             tasks=self.tasks[rows],
+            earlier=tuple(_part(moment, rows) for moment in self.earlier),
         )
+
+
+def _part(moment: Mapping[str, Any], rows: slice) -> dict[str, Any]:
+    return {
+        "images": {name: pixels[rows] for name, pixels in moment["images"].items()},
+        "image_mask": moment["image_mask"][rows],
+        "state": moment["state"][rows],
+    }
 
 
 class StepDataset:
@@ -66,12 +84,19 @@ class StepDataset:
     Args:
         cache: Opened cache; frames of one episode are contiguous.
         cameras: Cameras in the policy's order; each must be in the cache.
-        chunk_size: Steps per action chunk.
+        chunk_size: Steps per action chunk, from the present one on.
+        past_steps: Steps before it that belong to an observation, and to a chunk too.
         validation: Share of episodes kept out of training.
     """
 
     def __init__(
-        self, cache: Cache, *, cameras: tuple[str, ...], chunk_size: int, validation: float = 0.02
+        self,
+        cache: Cache,
+        *,
+        cameras: tuple[str, ...],
+        chunk_size: int,
+        past_steps: int = 0,
+        validation: float = 0.02,
     ) -> None:
         missing = [name for name in cameras if name not in cache.images]
         if missing:
@@ -80,7 +105,7 @@ class StepDataset:
                 mend="record that camera, or choose a policy for these cameras",
             )
         self.cameras = cameras
-        self._cache, self._chunk_size = cache, chunk_size
+        self._cache, self._chunk_size, self._past_steps = cache, chunk_size, past_steps
         keys = np.ones(len(cache)) if cache.split_key is None else cache.split_key
         is_validation = held_mask(keys, share=validation)
         self.training_frames = np.flatnonzero(~is_validation)
@@ -106,26 +131,45 @@ class StepDataset:
     ) -> Batch:
         """Gather frames [B]; `dropped` [B, cameras] hides cameras, but never the last one."""
         cache = self._cache
+        first = np.asarray(cache.episode_start[frames])
+        before = (np.maximum(frames - step, first) for step in range(self._past_steps, 0, -1))
+        rows = self._chunk_rows(frames)
+        return Batch(
+            **self._moment(frames, dropped),
+            actions=torch.from_numpy(np.asarray(cache.label[rows])),
+            action_is_pad=torch.from_numpy(rows != self._unbounded_rows(frames)),
+            tasks=self.instructions(frames),
+            earlier=tuple(self._moment(past, dropped) for past in before),
+        )
+
+    def _moment(
+        self, frames: NDArray[np.int64], dropped: NDArray[np.bool_] | None
+    ) -> dict[str, Any]:
+        cache = self._cache
         columns = [cache.cameras.index(name) for name in self.cameras]
         mask = np.asarray(cache.present[frames])[:, columns].copy()
         if dropped is not None:
             left = mask & ~dropped
             mask = np.where(left.any(1, keepdims=True), left, mask)
-        return Batch(
-            images={n: torch.from_numpy(np.asarray(self._images[n][frames])) for n in self.cameras},
-            image_mask=torch.from_numpy(mask),
-            state=torch.from_numpy(np.asarray(cache.state[frames])),
-            actions=torch.from_numpy(np.asarray(cache.label[self._chunk_rows(frames)])),
-            tasks=self.instructions(frames),
-        )
+        return {
+            "images": {
+                n: torch.from_numpy(np.asarray(self._images[n][frames])) for n in self.cameras
+            },
+            "image_mask": torch.from_numpy(mask),
+            "state": torch.from_numpy(np.asarray(cache.state[frames])),
+        }
+
+    def _unbounded_rows(self, frames: NDArray[np.int64]) -> NDArray[np.int64]:
+        return frames[:, None] + np.arange(-self._past_steps, self._chunk_size)
 
     def instructions(self, frames: NDArray[np.int64]) -> list[str]:
         """What was asked for in each of the frames."""
         return [self._cache.instructions[i] for i in self._cache.instruction_id[frames]]
 
     def _chunk_rows(self, frames: NDArray[np.int64]) -> NDArray[np.int64]:
+        first = np.asarray(self._cache.episode_start[frames])[:, None]
         last = np.asarray(self._cache.episode_end[frames])[:, None] - 1
-        return np.minimum(frames[:, None] + np.arange(self._chunk_size), last)
+        return np.clip(self._unbounded_rows(frames), first, last)
 
     def training_targets(self) -> tuple[Tensor, Tensor]:
         """States [N, S] and absolute chunks [N, T, A] of the training split, for statistics."""

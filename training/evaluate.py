@@ -97,7 +97,8 @@ def evaluate(config: EvaluationConfig) -> EvaluationResult:
     Raises:
         CheckpointError: the policy cannot be loaded.
         SimError: there are no seeds, or the simulator cannot start.
-        ObservationError: a camera that is to be masked is not the policy's, or none is left.
+        ObservationError: a camera that is to be masked is not the policy's, or none is left; or
+            the policy reads what the simulator cannot show.
         PolicyError: the policy's chunks cannot be merged in that way.
     """
     first, last = config.seeds
@@ -195,7 +196,18 @@ def _run_episodes(
 ) -> Sequence[_Run]:
     parallel, execute = min(config.parallel, len(episodes)), policy.config.n_action_steps
     if config.latency_s is None:
-        return rollout_many(infer, episodes, n_parallel=parallel, execute=execute)
+        return rollout_many(
+            infer,
+            episodes,
+            n_parallel=parallel,
+            execute=execute,
+            past_steps=len(policy.history_s),
+        )
+    if policy.history_s:
+        raise ObservationError(
+            f"{config.policy} reads several moments, which a run against the clock cannot show",
+            mend="leave out the latency",
+        )
     merge = config.chunk_merge
     check_merge(merge, conditionings=policy.conditionings)
     timing = Timing(

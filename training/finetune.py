@@ -258,6 +258,8 @@ class Trainer:
             state=batch.state,
             actions=batch.actions,
             tasks=batch.tasks,
+            action_is_pad=batch.action_is_pad,
+            earlier=batch.earlier,
         )
 
     def _measured(

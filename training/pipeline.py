@@ -165,6 +165,7 @@ def _train(
         cache,
         cameras=policy.config.cameras,
         chunk_size=policy.config.chunk_size,
+        past_steps=len(policy.history_s),
         validation=config.validation,
     )
     trainer = Trainer(

@@ -66,6 +66,20 @@ CATALOGUE: dict[str, CatalogueEntry] = {
         licence="Gemma terms of use",
         example="lerobot/pi0fast-base",
     ),
+    "act": CatalogueEntry(
+        title="ACT",
+        parameters="51.6 M (two cameras or one)",
+        memory="0.21 / 0.10 GB in float32 / bf16",
+        licence="Apache-2.0",
+        example="lerobot/act_aloha_sim_transfer_cube_human",
+    ),
+    "diffusion": CatalogueEntry(
+        title="Diffusion Policy",
+        parameters="263 M",
+        memory="1.05 / 0.53 GB in float32 / bf16",
+        licence="Apache-2.0",
+        example="lerobot/diffusion_pusht",
+    ),
 }
 
 HEADS: dict[str, str] = {

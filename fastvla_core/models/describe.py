@@ -50,7 +50,7 @@ def describe(path_or_name: str, *, files: LocalFiles = NO_LOCAL_FILES) -> dict[s
         "relative to the state": list(config.relative_joints),
         "chunk": f"{config.chunk_size} steps of {config.action_dt_s:g} s, "
         f"{config.n_action_steps} executed per inference",
-        "flow steps": getattr(config, "flow_steps", getattr(config, "num_inference_steps", None)),
+        **_steps(config),
         "weights": f"{size / 1e6:.2f} MB",
         "precision": precision_line(shapes),
         **_memory(family, config),
@@ -67,7 +67,7 @@ def _features(config: Any, processor: Any) -> dict[str, Any]:
     found: dict[str, Any] = {
         "cameras": list(config.cameras),
         "may be missing": list(config.optional_cameras),
-        "image size": " x ".join(map(str, config.image_resolution)),
+        "image size": ", ".join(f"{height} x {width}" for height, width in _image_sizes(config)),
         "state": list(config.state_names),
         "action": list(config.action_names),
     }
@@ -75,8 +75,6 @@ def _features(config: Any, processor: Any) -> dict[str, Any]:
         return found
     cameras = config.binding.cameras
     modes = config.normalization_mapping
-    folders = ", ".join(processor.tokenizers)
-    vocabulary = max((t.vocab_size for t in processor.tokenizers.values()), default=0)
     return {
         **found,
         "cameras of the policy": [
@@ -87,9 +85,32 @@ def _features(config: Any, processor: Any) -> dict[str, Any]:
         "statistics": [
             f"state {modes.get('STATE', 'IDENTITY')} ({len(config.state_names)})",
             f"action {modes.get('ACTION', 'IDENTITY')} ({config.action_dim})",
+            *(f"images {m}" for m in [modes.get("VISUAL", "IDENTITY")] if m != "IDENTITY"),
         ],
-        "tokenizer": f"{folders}, {vocabulary} entries, prompts of at most "
-        f"{config.raw.get('tokenizer_max_length')} tokens",
+        "tokenizer": _tokenizer(config, processor),
+    }
+
+
+def _image_sizes(config: Any) -> tuple[tuple[int, int], ...]:
+    sizes = getattr(config, "image_sizes", (config.image_resolution,))
+    return tuple(dict.fromkeys(sizes))
+
+
+def _tokenizer(config: Any, processor: Any) -> str:
+    if not processor.tokenizers:
+        return "none: instructions are not read"
+    vocabulary = max(t.vocab_size for t in processor.tokenizers.values())
+    return (
+        f"{', '.join(processor.tokenizers)}, {vocabulary} entries, prompts of at most "
+        f"{config.raw.get('tokenizer_max_length')} tokens"
+    )
+
+
+def _steps(config: Any) -> dict[str, Any]:
+    if steps := getattr(config, "denoising_steps", None):
+        return {"denoising steps": steps, "observations per inference": 1 + config.past_steps}
+    return {
+        "flow steps": getattr(config, "flow_steps", getattr(config, "num_inference_steps", None))
     }
 
 

@@ -120,6 +120,8 @@ POLICIES = Registry(
         "pi0": "fastvla_core.models.policies.pi.family:Pi0Family",
         "pi05": "fastvla_core.models.policies.pi.family:Pi05Family",
         "pi0_fast": "fastvla_core.models.policies.pi0_fast.family:Pi0FastFamily",
+        "act": "fastvla_core.models.policies.act.family:ActFamily",
+        "diffusion": "fastvla_core.models.policies.diffusion.family:DiffusionFamily",
     },
 )
 PRESETS = Registry(

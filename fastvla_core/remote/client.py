@@ -119,6 +119,11 @@ class RemotePolicy:
         """The ways in which a chunk can be made to agree with a prefix; empty when in none."""
         return self.description.conditionings
 
+    @property
+    def history_s(self) -> tuple[float, ...]:
+        """How long before an observation the earlier ones are that the policy reads with it [s]."""
+        return self.description.history_s
+
     def infer(
         self, observation: Observation, /, *, prefix: ChunkPrefix | None = None
     ) -> ActionChunk:

@@ -31,6 +31,7 @@ class Description:
         quantization: "nf4", "int8", or "" for the checkpoint's own precision.
         contract: The robot contract that the policy was trained for, as plain data.
         conditionings: How the policy can continue a plan.
+        history_s: How long before an observation the earlier ones are that the policy reads [s].
     """
 
     version: str
@@ -40,6 +41,7 @@ class Description:
     device: str
     contract: Mapping[str, Any] | None
     conditionings: tuple[Conditioning, ...] = ()
+    history_s: tuple[float, ...] = ()
 
 
 def from_description(description: Description) -> Any:
@@ -53,6 +55,7 @@ def from_description(description: Description) -> Any:
         device=description.device,
         contract_json=json.dumps(contract) if contract is not None else "",
         conditionings=description.conditionings,
+        history_s=description.history_s,
     )
 
 
@@ -71,6 +74,7 @@ def to_description(message: Any) -> Description:
         device=message.device,
         contract=contract,
         conditionings=tuple(message.conditionings),
+        history_s=tuple(message.history_s),
     )
 
 
@@ -90,6 +94,7 @@ def from_observation(observation: Observation, *, jpeg_quality: int = 0) -> Any:
         oldest_age_ns=observation.oldest_age_ns,
         camera_skew_ns=observation.camera_skew_ns,
         depths=[_from_depth(camera, depth) for camera, depth in observation.depths.items()],
+        earlier=[from_observation(past, jpeg_quality=jpeg_quality) for past in observation.earlier],
     )
 
 
@@ -108,6 +113,7 @@ def to_observation(message: Any) -> Observation:
         oldest_age_ns=message.oldest_age_ns,
         camera_skew_ns=message.camera_skew_ns,
         depths={depth.camera: _to_depth(depth) for depth in message.depths},
+        earlier=tuple(map(to_observation, message.earlier)),
     )
 
 

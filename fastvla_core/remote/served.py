@@ -44,6 +44,7 @@ def load_served(
         device=str(policy.device),
         contract=policy.config.robot_contract,
         conditionings=policy.conditionings,
+        history_s=policy.history_s,
     )
     return policy, description
 

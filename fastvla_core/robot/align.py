@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Sequence
+
 import numpy as np
 
 from fastvla_core.errors import ObservationError
@@ -55,7 +58,7 @@ def _joint_sample(buffers: StreamBuffers, contract: RobotContract, at_ns: int) -
 def observe(
     buffers: StreamBuffers, *, contract: RobotContract, task: str, at_ns: int | None = None
 ) -> Observation:
-    """Align every stream at one instant; the only way an Observation is built.
+    """Align every stream at one instant; the only way that instant's Observation is built.
 
     Args:
         buffers: Images as uint8 [H, W, 3] and depths as float32 [H, W] under the camera's name,
@@ -108,6 +111,29 @@ def observe(
         oldest_age_ns=max(0, at_ns - oldest),
         camera_skew_ns=skew_ns,
     )
+
+
+def observe_with_past(
+    buffers: StreamBuffers, *, contract: RobotContract, task: str, history_s: Sequence[float]
+) -> Observation:
+    """As `observe` now, with what was observed before in `Observation.earlier`.
+
+    What nobody saw, as at the start of a goal, is left out, and so is all that is older.
+
+    Args:
+        history_s: How long before, oldest first [s].
+    Raises:
+        StaleStreamError: see `observe`; of the present only.
+    """
+    newest = observe(buffers, contract=contract, task=task)
+    earlier: list[Observation] = []
+    for before_s in reversed(history_s):
+        at_ns = newest.stamp_ns - round(before_s * 1e9)
+        try:
+            earlier.insert(0, observe(buffers, contract=contract, task=task, at_ns=at_ns))
+        except StaleStreamError:
+            break
+    return dataclasses.replace(newest, earlier=tuple(earlier))
 
 
 def check_fresh(buffers: StreamBuffers, *, contract: RobotContract, now_ns: int) -> None:

@@ -34,7 +34,13 @@ class StreamBuffers:
         self._capacities = dict(capacities or {})
         self._samples: dict[str, list[Sample]] = {}
         self._lock = threading.Lock()
+        self._span_ns = 0
         self.clock_jumps = 0
+
+    def keep(self, span_ns: int) -> None:
+        """Keep more than the capacity where the newest `span_ns` of a stream need it."""
+        with self._lock:
+            self._span_ns = span_ns
 
     def push(self, stream: str, *, stamp_ns: int, value: Any) -> bool:
         """Add one sample; returns False for a duplicate or one too old to keep.
@@ -57,7 +63,12 @@ class StreamBuffers:
                 if samples[at].stamp_ns == stamp_ns or too_old:
                     return False
                 samples.insert(at, Sample(stamp_ns, value))
-            del samples[:-capacity]
+            # One older than the span: it is what holds at the span's beginning.
+            oldest_ns = samples[-1].stamp_ns - self._span_ns
+            needed = len(samples) - bisect.bisect_right(
+                samples, oldest_ns, key=lambda s: s.stamp_ns
+            )
+            del samples[: -max(capacity, needed + 1)]
             return True
 
     def newest_ns(self, stream: str) -> int | None:

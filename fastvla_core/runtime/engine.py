@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias, cast
 
@@ -87,6 +87,11 @@ class InferenceWorker:
     def conditionings(self) -> Collection[Conditioning]:
         """The ways in which the policy can be told what is planned; empty when in none."""
         return getattr(self._policy, "conditionings", ())
+
+    @property
+    def history_s(self) -> Sequence[float]:
+        """How long before an observation those are that the policy reads with it, oldest first."""
+        return getattr(self._policy, "history_s", ())
 
     def submit(self, observation: Observation, *, prefix: ChunkPrefix | None = None) -> bool:
         """Start one inference; False, and nothing happens, while another is under way.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -55,16 +57,18 @@ def rollout(
     *,
     horizon: int | None = None,
     execute: int = 2,
+    past_steps: int = 0,
 ) -> EpisodeResult:
     """Let a policy do a task once.
 
     Args:
+        past_steps: Steps before an observation that the policy reads with it.
         horizon: Number of action steps after which time is up; by default `HORIZON_TICKS`.
         execute: Steps of each chunk that are carried out before the next inference.
     """
-    episode = _Episode(sim, task, seed, horizon=horizon)
+    episode = _Episode(sim, task, seed, horizon=horizon, past_steps=past_steps)
     while not episode.is_over:
-        episode.execute(policy_fn(observe(sim, task)), count=execute)
+        episode.execute(policy_fn(episode.observe()), count=execute)
     return episode.result()
 
 
@@ -76,9 +80,12 @@ def rollout_many(
     horizon: int | None = None,
     execute: int = 2,
     image_size: int = 96,
+    past_steps: int = 0,
 ) -> list[EpisodeResult]:
     """Run (task, seed) jobs in lock-step, one batched inference for all that are under way.
 
+    Args:
+        past_steps: Steps before an observation that the policy reads with it.
     Returns:
         One result per job, in the order of the jobs.
     """
@@ -91,8 +98,10 @@ def rollout_many(
         while waiting or running:
             while waiting and idle:
                 index, (task, seed) = waiting.pop()
-                running[index] = _Episode(idle.pop(), task, seed, horizon=horizon)
-            observations = [observe(episode.sim, episode.task) for episode in running.values()]
+                running[index] = _Episode(
+                    idle.pop(), task, seed, horizon=horizon, past_steps=past_steps
+                )
+            observations = [episode.observe() for episode in running.values()]
             chunks = policy_batch_fn(observations)
             for (index, episode), chunk in zip(list(running.items()), chunks, strict=True):
                 episode.execute(chunk, count=execute)
@@ -108,12 +117,16 @@ def rollout_many(
 class _Episode:
     """One episode under way."""
 
-    def __init__(self, sim: TabletopSim, task: Task, seed: int, *, horizon: int | None) -> None:
+    def __init__(
+        self, sim: TabletopSim, task: Task, seed: int, *, horizon: int | None, past_steps: int
+    ) -> None:
         self.sim = sim
         self.task = task
         self._seed = seed
         self._horizon = HORIZON_TICKS[task.kind] if horizon is None else horizon
         self._ticks = 0
+        self._past_steps = past_steps
+        self._past = deque[Observation](maxlen=past_steps)
         sim.reset(seed)
         self._monitor = TaskMonitor(sim, task)
 
@@ -121,8 +134,13 @@ class _Episode:
     def is_over(self) -> bool:
         return self._monitor.outcome is not Outcome.UNKNOWN or self._ticks >= self._horizon
 
+    def observe(self) -> Observation:
+        return dataclasses.replace(observe(self.sim, self.task), earlier=tuple(self._past))
+
     def execute(self, chunk: ActionChunk, *, count: int) -> None:
         for target in chunk.positions[:count]:
+            if self._past_steps:
+                self._past.append(observe(self.sim, self.task))
             self.sim.step(target, duration_s=chunk.dt_s)
             self._ticks += 1
             self._monitor.update()

@@ -5,11 +5,17 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from fastvla_core.errors import MessageError
-from fastvla_core.robot.align import StaleStreamError, check_fresh, observe, required_streams
+from fastvla_core.robot.align import (
+    StaleStreamError,
+    check_fresh,
+    observe_with_past,
+    required_streams,
+)
 from fastvla_core.robot.buffers import JOINT_STATES, StreamBuffers
 from fastvla_core.robot.contract import RobotContract
 from fastvla_core.robot.joints import pick_stamp
@@ -78,13 +84,17 @@ class StreamBridge:
         self._frozen.on_state(state)
         self._keep(JOINT_STATES, self._stamp(message, receive_ns), state, arrived_ns)
 
-    def observe(self, task: str) -> Observation:
+    def observe(self, task: str, *, history_s: Sequence[float] = ()) -> Observation:
         """The newest observation that every required stream supports.
 
+        Args:
+            history_s: How long before are the observations that go with it, oldest first [s].
         Raises:
             StaleStreamError: a required stream is missing or too old; names it.
         """
-        return observe(self.buffers, contract=self.contract, task=task)
+        return observe_with_past(
+            self.buffers, contract=self.contract, task=task, history_s=history_s
+        )
 
     def reached(self, at_ns: int) -> bool:
         """Whether every required stream has a sample of `at_ns` or later."""
@@ -124,8 +134,13 @@ class StreamBridge:
         with self._lock:
             return self._problems.get(stream)
 
-    def start_fresh(self) -> None:
-        """Forget all samples, so that a new goal only sees frames that come after it."""
+    def start_fresh(self, *, history_s: Sequence[float] = ()) -> None:
+        """Forget all samples, so that a new goal only sees frames that come after it.
+
+        Args:
+            history_s: See `observe`; so much is kept from now on.
+        """
+        self.buffers.keep(round(max(history_s, default=0.0) * 1e9))
         self.buffers.clear()
 
     def arrival_ns(self, observation: Observation) -> int | None:

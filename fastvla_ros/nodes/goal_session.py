@@ -77,7 +77,7 @@ class GoalSession:
         self._waiting_ns: int | None = None
         self._missing_ns: int | None = None
         self._hold_due = False
-        bridge.start_fresh()
+        self._start_fresh()
         worker.restart(seed)
 
     def request_end(
@@ -155,10 +155,13 @@ class GoalSession:
 
     # -- sensing -------------------------------------------------------------------------------
 
+    def _start_fresh(self) -> None:
+        self._bridge.start_fresh(history_s=self._worker.history_s)
+
     def _watch_clock(self, now: Instant) -> None:
         jumps = self._bridge.buffers.clock_jumps
         if jumps != self._jumps or now.ros_ns < self._last_ros_ns - _CLOCK_JUMP_NS:
-            self._bridge.start_fresh()
+            self._start_fresh()
             self._hold()
         self._jumps, self._last_ros_ns = jumps, now.ros_ns
 
@@ -197,7 +200,7 @@ class GoalSession:
         due_ns = self._executor.due_ns
         if due_ns is not None and not self._bridge.reached(due_ns):
             return
-        observation = self._bridge.observe(self.task)
+        observation = self._bridge.observe(self.task, history_s=self._worker.history_s)
         prefix = self._executor.prefix(observation.stamp_ns)
         if self._worker.submit(observation, prefix=prefix):
             self._record.observation = observation

@@ -14,13 +14,19 @@ from fastvla_core.cli import main
 from fastvla_core.models.parity.run import as_text, run_parity
 
 DATA = Path(__file__).parent / "data"
-POLICIES = ("pi0", "pi05", "pi0_fast", "smolvla")
+POLICIES = ("pi0", "pi05", "pi0_fast", "smolvla", "act", "diffusion", "diffusion_ddim")
+# A weight deep in the network, by the end of its name.
+DEEP = {
+    "act": "encoder.layers.1.linear2.weight",
+    "diffusion": "unet.mid_modules.1.conv2.block.0.weight",
+    "diffusion_ddim": "rgb_encoder.1.backbone.7.0.bn2.weight",
+}
 
 
 @pytest.mark.parametrize("policy", POLICIES)
 def test_every_stored_case_is_met(policy: str):
     results = run_parity(DATA / policy)
-    assert len(results) >= 3
+    assert len(results) >= 2
     assert all(result.passed for result in results), as_text(results)
     compared = [d for result in results for d in result.deviations]
     assert not [d.name for d in compared if d.passed is None]
@@ -36,7 +42,8 @@ def test_another_weight_shows(tmp_path: Path, policy: str):
     folder = _copy(tmp_path, policy)
     path = folder / "checkpoint/model.safetensors"
     weights = load_file(path)
-    name = next(n for n in weights if n.endswith("layers.1.mlp.down_proj.weight"))
+    end = DEEP.get(policy, "layers.1.mlp.down_proj.weight")
+    name = next(n for n in weights if n.endswith(end))
     weights[name] = weights[name] * 1.01
     save_file(weights, path)
     assert not all(result.passed for result in run_parity(folder))

@@ -244,3 +244,26 @@ def test_camera_dropout_by_name_hides_each_camera_as_often_as_it_says():
     both = dict.fromkeys(dataset.cameras, 0.6)
     with pytest.raises(DatasetError, match="at most 1"):
         training_batch(dataset, seed=0, step=0, batch_size=4, camera_dropout=both)
+
+
+def test_steps_before_the_present_one_belong_to_observation_and_chunk():
+    policy = small_policy()
+    cache = random_cache(policy, frames=32)
+    dataset = StepDataset(cache, cameras=policy.config.cameras, chunk_size=4, past_steps=2)
+    batch = dataset.batch(np.array([0, 1, 30]))
+    steps = [[0, 0, 0], [0, 0, 1], [28, 29, 30]]
+    for moment, rows in enumerate(zip(*steps, strict=True)):
+        seen = {"state": batch.state, "images": batch.images}
+        if moment < 2:
+            seen = batch.earlier[moment]
+        assert np.array_equal(seen["state"], cache.state[list(rows)])
+        for camera, pixels in seen["images"].items():
+            assert np.array_equal(pixels, cache.images[camera][list(rows)])
+    assert batch.actions.shape[:2] == (3, 6)
+    assert np.array_equal(batch.actions[1], cache.label[[0, 0, 1, 2, 3, 4]])
+    assert np.array_equal(batch.actions[2], cache.label[[28, 29, 30, 31, 31, 31]])
+    assert batch.action_is_pad.tolist() == [
+        [True, True, False, False, False, False],
+        [True, False, False, False, False, False],
+        [False, False, False, False, True, True],
+    ]

@@ -31,6 +31,7 @@ def samples_per_second(path: str, *, steps: int = 30, batch_size: int = 64) -> d
                 random_cache(policy, frames=batch_size * 4),
                 cameras=policy.config.cameras,
                 chunk_size=policy.config.chunk_size,
+                past_steps=len(policy.history_s),
                 validation=0.0,
             )
             warm, measured = Path(folder, "warm"), Path(folder, "measured")

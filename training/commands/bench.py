@@ -9,8 +9,9 @@ import importlib.util
 import json
 import os
 import platform
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from fastvla_core.arguments import positive_float, positive_int, seconds, whole
 from fastvla_core.errors import FastVLAError
@@ -20,14 +21,12 @@ HELP = (
     "Measure on this machine, one after the other: image to command without the model, the "
     "control rate, and the embedded runtime beside rclpy (ros), inference in fp32, NF4, int8 and "
     "compiled (policy), inference behind gRPC (remote), training (train), recordings to a cache "
-    "and a cache to batches (data). Only when they are asked for: pruned visual tokens and their "
-    "caches (tokens), on the shapes of larger policies (token-shapes), their success in the "
-    "simulator (token-success); an hour of work, 1,000 goals with faults and 10,000 malformed "
-    "messages (soak); exit status 1 when anything was violated."
+    "and a cache to batches (data). Only when they are asked for: decoding with and without a "
+    "draft, of a policy that writes tokens (draft); pruned visual tokens and their caches (tokens), "
+    "on the shapes of larger policies (token-shapes), their success in the simulator "
+    "(token-success); an hour of work, 1,000 goals with faults and 10,000 malformed messages "
+    "(soak); exit status 1 when anything was violated."
 )
-PARTS = ("ros", "policy", "remote", "train", "data")
-SOAK = "soak"
-ON_REQUEST = ("tokens", "token-shapes", "token-success", SOAK)
 _SHAPE_ROUNDS = 5
 
 
@@ -35,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `fastvla bench`."""
     parser.add_argument(
         "parts", nargs="*", metavar="PART",
-        help=f"of {', '.join(PARTS)} (default: all these), {', '.join(ON_REQUEST)}",
+        help=f"of {', '.join(ALWAYS)} (default: all these), {', '.join(ON_REQUEST)}",
     )  # fmt: skip
     parser.add_argument(
         "--policy", default="nano", help="checkpoint folder or shipped name; soak: or fixed"
@@ -65,74 +64,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measure, print tables, write JSON."""
-    parts = args.parts or PARTS
-    unknown = sorted(set(parts) - {*PARTS, *ON_REQUEST})
+    parts: dict[str, _Part] = {**ALWAYS, **ON_REQUEST}
+    unknown = sorted(set(args.parts) - parts.keys())
     if unknown:
-        known = ", ".join((*PARTS, *ON_REQUEST))
-        raise FastVLAError(f"there is no part '{unknown[0]}'", mend=f"one of {known}")
+        raise FastVLAError(f"there is no part '{unknown[0]}'", mend=f"one of {', '.join(parts)}")
     report: dict[str, Any] = {"machine": machine()}
     print(f"{report['machine']['cpu']}, {report['machine']['cores']} cores")
-    if "ros" in parts:
-        # Named, not imported: the training room knows no ROS.
-        pipeline = importlib.import_module("fastvla_ros.bench.pipeline")
-        report["ros"] = pipeline.measure(seconds=args.seconds)
-        _print_numbers("image to command, without the model", report["ros"])
-        comparison = importlib.import_module("fastvla_ros.bench.comparison")
-        plan = comparison.Plan.lasting(args.seconds / 3)
-        report["runtimes"] = comparison.compare(plan, runs=args.runs)
-        print(*comparison.lines(report["runtimes"]), sep="\n")
-    if "policy" in parts:
-        from training.bench.inference import time_variants
-
-        rows = time_variants(args.policy, rounds=args.rounds, threads=args.threads)
-        report["policy"] = [dataclasses.asdict(row) for row in rows]
-        _print_rows("one chunk", report["policy"])
-    if "remote" in parts and not args.parts and importlib.util.find_spec("grpc") is None:
-        print("\nleft out: remote, because grpcio is not installed")
-    elif "remote" in parts:
-        require_grpc()
-        from training.bench.remote import time_remote
-
-        timings = time_remote(args.policy, rounds=args.rounds, threads=args.threads)
-        report["remote"] = [dataclasses.asdict(row) for row in timings]
-        _print_rows("one chunk, here and behind gRPC on loopback", report["remote"])
-    if "train" in parts:
-        import torch
-
-        from training.bench.training_speed import samples_per_second
-
-        torch.set_num_threads(args.threads)
-        report["train"] = samples_per_second(args.policy)
-        _print_numbers("training, samples/s at batch 64", report["train"])
-    if "data" in parts:
-        from training.bench.data import measure_data
-
-        report["data"] = measure_data(seconds=args.seconds / 6)
-        parts_of = {k: v for k, v in report["data"].items() if isinstance(v, dict)}
-        _print_numbers(
-            "the recording", {k: v for k, v in report["data"].items() if k not in parts_of}
-        )
-        for name, numbers in parts_of.items():
-            _print_numbers(name, numbers)
-    if "tokens" in parts:
-        report["tokens"] = _print_token_times(args)
-    if "token-shapes" in parts:
-        report["token-shapes"] = _print_token_shapes(args)
-    if "token-success" in parts:
-        report["token-success"] = _print_token_success(args)
-    if SOAK in parts:
-        report[SOAK] = importlib.import_module("fastvla_ros.bench.soak.command").measure(
-            minutes=args.minutes,
-            goals=args.goals,
-            malformed=args.malformed,
-            policy=args.policy,
-            seed=args.seed,
-            say=lambda line: print(line, flush=True),
-        )
+    for name, measure in parts.items():
+        if name in (args.parts or ALWAYS):
+            report |= measure(args)
     if args.json is not None:
         args.json.parent.mkdir(parents=True, exist_ok=True)
         args.json.write_text(json.dumps(report, indent=1))
-    return 1 if report.get(SOAK, {}).get("violations") else 0
+    return 1 if report.get("soak", {}).get("violations") else 0
 
 
 def machine() -> dict[str, Any]:
@@ -156,7 +100,84 @@ def machine() -> dict[str, Any]:
     }
 
 
-def _print_token_times(args: argparse.Namespace) -> list[dict[str, Any]]:
+def _ros(args: argparse.Namespace) -> dict[str, Any]:
+    # Named, not imported: the training room knows no ROS.
+    pipeline = importlib.import_module("fastvla_ros.bench.pipeline")
+    numbers = pipeline.measure(seconds=args.seconds)
+    _print_numbers("image to command, without the model", numbers)
+    comparison = importlib.import_module("fastvla_ros.bench.comparison")
+    plan = comparison.Plan.lasting(args.seconds / 3)
+    runtimes = comparison.compare(plan, runs=args.runs)
+    print(*comparison.lines(runtimes), sep="\n")
+    return {"ros": numbers, "runtimes": runtimes}
+
+
+def _policy(args: argparse.Namespace) -> dict[str, Any]:
+    from training.bench.inference import time_variants
+
+    found = time_variants(args.policy, rounds=args.rounds, threads=args.threads)
+    rows = [dataclasses.asdict(row) for row in found]
+    _print_rows("one chunk", rows)
+    return {"policy": rows}
+
+
+def _remote(args: argparse.Namespace) -> dict[str, Any]:
+    if not args.parts and importlib.util.find_spec("grpc") is None:
+        print("\nleft out: remote, because grpcio is not installed")
+        return {}
+    require_grpc()
+    from training.bench.remote import time_remote
+
+    found = time_remote(args.policy, rounds=args.rounds, threads=args.threads)
+    rows = [dataclasses.asdict(row) for row in found]
+    _print_rows("one chunk, here and behind gRPC on loopback", rows)
+    return {"remote": rows}
+
+
+def _train(args: argparse.Namespace) -> dict[str, Any]:
+    import torch
+
+    from training.bench.training_speed import samples_per_second
+
+    torch.set_num_threads(args.threads)
+    numbers = samples_per_second(args.policy)
+    _print_numbers("training, samples/s at batch 64", numbers)
+    return {"train": numbers}
+
+
+def _data(args: argparse.Namespace) -> dict[str, Any]:
+    from training.bench.data import measure_data
+
+    numbers = measure_data(seconds=args.seconds / 6)
+    parts = {k: v for k, v in numbers.items() if isinstance(v, dict)}
+    _print_numbers("the recording", {k: v for k, v in numbers.items() if k not in parts})
+    for name, values in parts.items():
+        _print_numbers(name, values)
+    return {"data": numbers}
+
+
+def _draft(args: argparse.Namespace) -> dict[str, Any]:
+    from training.bench.draft import time_draft
+
+    timing = time_draft(args.policy, rounds=args.rounds, threads=args.threads)
+    numbers = dataclasses.asdict(timing)
+    _print_numbers("one chunk of tokens, greedily and with a draft", numbers)
+    return {"draft": numbers}
+
+
+def _soak(args: argparse.Namespace) -> dict[str, Any]:
+    report = importlib.import_module("fastvla_ros.bench.soak.command").measure(
+        minutes=args.minutes,
+        goals=args.goals,
+        malformed=args.malformed,
+        policy=args.policy,
+        seed=args.seed,
+        say=lambda line: print(line, flush=True),
+    )
+    return {"soak": report}
+
+
+def _tokens(args: argparse.Namespace) -> dict[str, Any]:
     import torch
 
     from training.bench.tokens import time_tokens, timing_line
@@ -165,10 +186,10 @@ def _print_token_times(args: argparse.Namespace) -> list[dict[str, Any]]:
     print("\nvisual tokens: one chunk, on what the plain policy sees")
     rows = time_tokens(args.policy, rounds=args.rounds)
     print(*map(timing_line, rows), sep="\n", flush=True)
-    return [dataclasses.asdict(row) for row in rows]
+    return {"tokens": [dataclasses.asdict(row) for row in rows]}
 
 
-def _print_token_shapes(args: argparse.Namespace) -> dict[str, list[dict[str, Any]]]:
+def _token_shapes(args: argparse.Namespace) -> dict[str, Any]:
     import torch
 
     from training.bench.token_shapes import large_shapes, shape_line, smolvla_shapes, time_shapes
@@ -181,10 +202,10 @@ def _print_token_shapes(args: argparse.Namespace) -> dict[str, list[dict[str, An
         rows = time_shapes(shapes, rounds=min(args.rounds, _SHAPE_ROUNDS))
         print(*map(shape_line, rows), sep="\n", flush=True)
         found[name] = [dataclasses.asdict(row) for row in rows]
-    return found
+    return {"token-shapes": found}
 
 
-def _print_token_success(args: argparse.Namespace) -> list[dict[str, Any]]:
+def _token_success(args: argparse.Namespace) -> dict[str, Any]:
     from fastvla_core.sim.tasks import TASKS
     from training.bench.tokens import measure_success, success_line
 
@@ -196,7 +217,7 @@ def _print_token_success(args: argparse.Namespace) -> list[dict[str, Any]]:
     for row in found:
         rows.append(dataclasses.asdict(row))
         print(success_line(row), flush=True)
-    return rows
+    return {"token-success": rows}
 
 
 def _print_numbers(title: str, numbers: dict[str, Any]) -> None:
@@ -212,3 +233,20 @@ def _print_rows(title: str, rows: list[dict[str, Any]]) -> None:
     for row in rows:
         cells = (f"{v:14.3f}" if isinstance(v, float) else f"{v:>14}" for v in row.values())
         print("  " + "".join(cells))
+
+
+_Part: TypeAlias = Callable[[argparse.Namespace], dict[str, Any]]
+ALWAYS: dict[str, _Part] = {
+    "ros": _ros,
+    "policy": _policy,
+    "remote": _remote,
+    "train": _train,
+    "data": _data,
+}
+ON_REQUEST: dict[str, _Part] = {
+    "draft": _draft,
+    "tokens": _tokens,
+    "token-shapes": _token_shapes,
+    "token-success": _token_success,
+    "soak": _soak,
+}

@@ -93,6 +93,11 @@ class LeRobotConfig:
         return self.binding.robot_contract_hash
 
     @property
+    def past_steps(self) -> int:
+        """Action steps before an observation whose observations the network reads with it."""
+        return 0
+
+    @property
     def relative_joints(self) -> tuple[str, ...]:
         """Actions that are predicted relative to the state."""
         if not self.use_relative_actions:

@@ -14,7 +14,7 @@ from fastvla_core.models.checkpoint import write_json
 from fastvla_core.models.lerobot.binding import write_binding
 from fastvla_core.models.lerobot.config import LeRobotConfig
 from fastvla_core.models.lerobot.files import NO_LOCAL_FILES, LocalFiles, find_part
-from fastvla_core.models.lerobot.images import ModelImages
+from fastvla_core.models.lerobot.images import ImageStep
 from fastvla_core.models.lerobot.key_table import KeyTable
 from fastvla_core.models.lerobot.made_steps import made_step_files
 from fastvla_core.models.lerobot.processor import LeRobotProcessor
@@ -55,7 +55,7 @@ class LeRobotFamily(ABC):
 
     @staticmethod
     @abstractmethod
-    def images(config: Any) -> ModelImages:
+    def images(config: Any) -> ImageStep:
         """What the network wants its images to be."""
 
     @classmethod
@@ -101,10 +101,11 @@ class LeRobotFamily(ABC):
                 tokenizers[TOKENIZER] = load_text_tokenizer(found)
             return tokenizers[TOKENIZER]
 
-        _refuse_image_statistics(config, folder)
+        cls.check_image_statistics(config, folder)
         context = StepContext(
             state_dim=config.features.state_dim,
             action_dim=config.action_dim,
+            cameras=config.features.cameras,
             tokenizer=tokenizer,
             extra=cls.extra_steps(folder, config, files, tokenizer),
         )
@@ -118,6 +119,20 @@ class LeRobotFamily(ABC):
             files=step_files,
             tokenizers=tokenizers,
         )
+
+    @staticmethod
+    def check_image_statistics(config: LeRobotConfig, folder: Path) -> None:
+        """See that images are normalised in a way that the network knows.
+
+        Raises:
+            CheckpointError: they are not.
+        """
+        mode = config.normalization_mapping.get("VISUAL", "IDENTITY")
+        if mode != "IDENTITY":
+            raise CheckpointError(
+                f"{folder / 'config.json'}: images are normalised by '{mode}'",
+                mend="this network takes its images in [-1, 1], without statistics",
+            )
 
     @classmethod
     def step_files(cls, folder: Path, config: LeRobotConfig) -> tuple[StepFile, StepFile]:
@@ -169,13 +184,4 @@ class LeRobotFamily(ABC):
             usual=(TOKENIZER,),
             wanted="tokenizer.json",
             source=f"{folder / PRE}.json: 'tokenizer_name'",
-        )
-
-
-def _refuse_image_statistics(config: LeRobotConfig, folder: Path) -> None:
-    mode = config.normalization_mapping.get("VISUAL", "IDENTITY")
-    if mode != "IDENTITY":
-        raise CheckpointError(
-            f"{folder / 'config.json'}: images are normalised by '{mode}'",
-            mend="this network takes its images in [-1, 1], without statistics",
         )

@@ -6,6 +6,7 @@ Shapes: b batch, c cameras.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -13,6 +14,14 @@ from torch import Tensor
 from fastvla_core.errors import ObservationError
 from fastvla_core.kernels.preprocess import PreprocessSpec, preprocess
 from fastvla_core.models.lerobot.transition import Transition
+
+
+class ImageStep(Protocol):
+    """Brings the cameras' images to what a network wants."""
+
+    def __call__(self, transition: Transition, *, device: torch.device) -> dict[str, Tensor]:
+        """The network's batch, as far as it is made of images."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,8 +38,8 @@ class ModelImages:
     spec: PreprocessSpec
     missing: int
 
-    def __call__(self, transition: Transition, *, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Images [b, c, 3, height, width] and their mask [b, c].
+    def __call__(self, transition: Transition, *, device: torch.device) -> dict[str, Tensor]:
+        """`images` [b, c, 3, height, width] and their mask `image_mask` [b, c].
 
         Raises:
             ObservationError: there is no image of any of the cameras.
@@ -49,4 +58,4 @@ class ModelImages:
         # Black, as the network saw it where training had no camera.
         black = seen.new_full((len(seen), hidden, *seen.shape[2:]), -1.0)
         mask = torch.stack([*masks, *[~ones] * hidden], dim=1)
-        return torch.cat([seen, black], dim=1), mask.to(device)
+        return {"images": torch.cat([seen, black], dim=1), "image_mask": mask.to(device)}

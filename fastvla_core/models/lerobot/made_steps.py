@@ -22,10 +22,15 @@ from fastvla_core.models.lerobot.stored import read_stored
 
 NORMALIZER = "normalizer_processor"
 _UNNORMALIZER = "unnormalizer_processor"
-_DEVICE: Mapping[str, Any] = {
+_RELATIVE = "relative_actions_processor"
+DEVICE: Mapping[str, Any] = {
     "registry_name": "device_processor",
     "config": {"device": "cpu", "float_dtype": None},
 }
+START: tuple[Mapping[str, Any], ...] = (
+    {"registry_name": "rename_observations_processor", "config": {"rename_map": {}}},
+    {"registry_name": "to_batch_processor", "config": {}},
+)
 _OLD_BUFFER = re.compile(r"(?:un)?normalize_\w+\.buffer_(\w+)\.(\w+)")
 
 Statistics = Mapping[str, Mapping[str, Tensor]]
@@ -44,7 +49,7 @@ def made_step_files(
     found = norm_stats_file(folder)
     if found is not None:
         return step_files_of(folder, config, entries, read_norm_stats(found), eps=0.0)
-    statistics = _old_statistics(folder)
+    statistics = _old_statistics(folder, config)
     if not statistics:
         raise CheckpointError(
             f"{folder} has neither {PRE}.json nor norm_stats.json, and its weights hold no "
@@ -82,18 +87,17 @@ def step_files_of(
         "state_file": states[0],
     }
     outputs = dict(config.raw["output_features"])
-    after = [
+    after: list[Mapping[str, Any]] = [
         {
             "registry_name": _UNNORMALIZER,
             "config": {"eps": eps, "features": outputs, "norm_map": norm_map},
             "state_file": states[1],
-        },
-        {
-            "registry_name": "absolute_actions_processor",
-            "config": {"enabled": config.use_relative_actions},
-        },
-        dict(_DEVICE),
+        }
     ]
+    if any(entry["registry_name"] == _RELATIVE for entry in before):
+        enabled = {"enabled": config.use_relative_actions}
+        after.append({"registry_name": "absolute_actions_processor", "config": enabled})
+    after.append(dict(DEVICE))
     return (
         StepFile(PRE, folder / f"{PRE}.json", {"name": PRE, "steps": before}, {states[0]: flat}),
         StepFile(POST, folder / f"{POST}.json", {"name": POST, "steps": after}, {states[1]: flat}),
@@ -129,11 +133,11 @@ def usual_entries(
             },
         },
         *after_tokens,
-        dict(_DEVICE),
+        dict(DEVICE),
     ]
     normalizing: list[Mapping[str, Any]] = [
         {
-            "registry_name": "relative_actions_processor",
+            "registry_name": _RELATIVE,
             "config": {
                 "enabled": config.use_relative_actions,
                 "exclude_joints": list(config.relative_exclude_joints),
@@ -142,17 +146,16 @@ def usual_entries(
         },
         {"registry_name": NORMALIZER},
     ]
-    start: list[Mapping[str, Any]] = [
-        {"registry_name": "rename_observations_processor", "config": {"rename_map": {}}},
-        {"registry_name": "to_batch_processor", "config": {}},
-    ]
     middle = [*normalizing, *tokens] if normalize_first else [*tokens, *normalizing]
-    return [*start, *middle]
+    return [*START, *middle]
 
 
-def _old_statistics(folder: Path) -> dict[str, dict[str, Tensor]]:
+def _old_statistics(folder: Path, config: LeRobotConfig) -> dict[str, dict[str, Tensor]]:
     """What LeRobot's first checkpoints keep among the weights."""
-    names = {key.replace(".", "_"): key for key in (STATE_KEY, ACTION_KEY)}
+    used = [STATE_KEY, ACTION_KEY]
+    if config.normalization_mapping.get("VISUAL", "IDENTITY") != "IDENTITY":
+        used += config.features.cameras
+    names = {key.replace(".", "_"): key for key in used}
     statistics: dict[str, dict[str, Tensor]] = {}
     for stored, tensor in read_stored(folder).items():
         found = _OLD_BUFFER.fullmatch(stored)

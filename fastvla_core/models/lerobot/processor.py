@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from fastvla_core.errors import ObservationError
 from fastvla_core.models.flow_prefix import FlowPrefix
 from fastvla_core.models.lerobot.config import LeRobotConfig
 from fastvla_core.models.lerobot.features import camera_name
-from fastvla_core.models.lerobot.images import ModelImages
+from fastvla_core.models.lerobot.images import ImageStep
 from fastvla_core.models.lerobot.step_files import StepFile
 from fastvla_core.models.lerobot.steps import Normalize, RelativeActions
 from fastvla_core.models.lerobot.text_tokenizer import TextTokenizer
@@ -40,13 +40,16 @@ class LeRobotProcessor:
         tokenizers: Folder names in a saved checkpoint to the tokenizers that go there.
     """
 
+    # What `training_batch` takes beyond what every policy learns from.
+    also_reads: ClassVar[frozenset[str]] = frozenset()
+
     def __init__(
         self,
         config: LeRobotConfig,
         *,
         before: tuple[Step, ...],
         after: tuple[Step, ...],
-        images: ModelImages,
+        images: ImageStep,
         files: tuple[StepFile, StepFile],
         tokenizers: Mapping[str, TextTokenizer],
     ) -> None:
@@ -79,8 +82,7 @@ class LeRobotProcessor:
             ObservationError: a value is missing or has a wrong size.
         """
         ready = run_steps(self.before, transition)
-        images, image_mask = self.images(ready, device=device)
-        batch = {"images": images, "image_mask": image_mask, **self.vectors(ready)}
+        batch = {**self.images(ready, device=device), **self.vectors(ready)}
         return {name: tensor.to(device) for name, tensor in batch.items()}
 
     def prompts(self, transition: Transition) -> tuple[str, ...]:
@@ -89,9 +91,8 @@ class LeRobotProcessor:
 
     def vectors(self, ready: Transition) -> dict[str, Tensor]:
         """Everything but the images, padded to the network's sizes."""
-        assert ready.tokens is not None
-        assert ready.token_mask is not None
-        found = {"tokens": ready.tokens, "token_mask": ready.token_mask}
+        words = {"tokens": ready.tokens, "token_mask": ready.token_mask}
+        found = {name: tensor for name, tensor in words.items() if tensor is not None}
         raw = self.config.raw
         if ready.state is not None:
             found["state"] = _padded(ready.state.float(), int(raw.get("max_state_dim", 0)))
@@ -188,18 +189,32 @@ class LeRobotProcessor:
             state: [b, s], rad and m.
             actions: [b, t, a], absolute targets, rad and m.
         """
+        transition = self.raw_transition(
+            images=images, image_mask=image_mask, state=state, actions=actions, tasks=tasks
+        )
+        return self.model_batch(transition, device=device)
+
+    def raw_transition(
+        self,
+        *,
+        images: Mapping[str, Tensor],
+        image_mask: Tensor,
+        state: Tensor,
+        actions: Tensor | None,
+        tasks: Sequence[str],
+    ) -> Transition:
+        """Values of recorded steps under the policy's names; see `training_batch`."""
         shown = {
             self._keys[name]: (images[name], image_mask[:, column])
             for column, name in enumerate(self.config.cameras)
         }
-        transition = Transition(
+        return Transition(
             images={key: image for key, (image, _) in shown.items()},
             image_masks={key: mask for key, (_, mask) in shown.items()},
             state=state.float(),
-            action=actions.float(),
+            action=None if actions is None else actions.float(),
             tasks=tuple(tasks),
         )
-        return self.model_batch(transition, device=device)
 
     def actions(self, output: Tensor) -> Tensor:
         """The network's output as normalised actions [b, t, a]."""

@@ -25,6 +25,7 @@ PRE = "policy_preprocessor"
 POST = "policy_postprocessor"
 _COPY_AGAIN = "copy or download the checkpoint again, completely"
 _IDLE = ("to_batch_processor", "device_processor")
+_COLOURS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +81,7 @@ class StepContext:
 
     Attributes:
         state_dim, action_dim: Real dimensions.
+        cameras: Feature keys of the cameras.
         tokenizer: Finds the tokenizer of a step by the name that the step gives it.
         extra: Readers of steps that only one policy has, by registry name.
     """
@@ -87,6 +89,7 @@ class StepContext:
     state_dim: int
     action_dim: int
     tokenizer: Callable[[str], TextTokenizer]
+    cameras: tuple[str, ...] = ()
     extra: Mapping[str, Callable[[Mapping[str, Any]], Step]] = field(default_factory=dict)
 
 
@@ -148,9 +151,11 @@ def _action_step(name: str, entry: Mapping[str, Any], file: StepFile, context: S
             return steps.Nothing()
         return steps.RelativeActions(relative_columns(options, context.action_dim))
     if name == "normalizer_processor":
+        colours = {key: _affine(key, "VISUAL", _COLOURS, entry, file) for key in context.cameras}
         return steps.Normalize(
             state=_affine(STATE_KEY, "STATE", context.state_dim, entry, file),
             action=_affine(ACTION_KEY, "ACTION", context.action_dim, entry, file),
+            images={key: scale for key, scale in colours.items() if scale is not None},
         )
     if name == "unnormalizer_processor":
         return steps.Unnormalize(_affine(ACTION_KEY, "ACTION", context.action_dim, entry, file))
@@ -192,7 +197,8 @@ def _affine(
             mend="save the policy with its statistics",
         )
     own = {
-        flat.rpartition(".")[2]: tensor
+        # Those of images have one value per colour, [3, 1, 1].
+        flat.rpartition(".")[2]: tensor.flatten() if kind == "VISUAL" else tensor
         for flat, tensor in file.states[str(name)].items()
         if flat.rpartition(".")[0] == key
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -136,16 +136,27 @@ class AbsoluteActions:
 
 @dataclass(frozen=True, slots=True)
 class Normalize:
-    """Brings state and action to the network's range; None leaves a feature as it is."""
+    """Brings state and action to the network's range; None leaves a feature as it is.
+
+    Attributes:
+        images: The scaling of the colours, by camera feature key; of pixels in [0, 1].
+    """
 
     state: Affine | None
     action: Affine | None
+    images: Mapping[str, Affine] = field(default_factory=dict)
 
     def __call__(self, transition: Transition) -> Transition:
-        """The same with normalised state and, where there is one, action."""
+        """The same with normalised state and images and, where there is one, action."""
         state, action = transition.state, transition.action
         return replace(
             transition,
+            images={
+                key: self.images[key].normalize(image.float() / 255)
+                if key in self.images
+                else image
+                for key, image in transition.images.items()
+            },
             state=state if self.state is None or state is None else self.state.normalize(state),
             action=action
             if self.action is None or action is None

@@ -24,6 +24,7 @@ class Transition:
         tasks: One instruction or prompt per sample.
         tokens, token_mask: int64 and bool [b, l], of the prompt.
         action_tokens, action_token_mask: int64 and bool, of the action.
+        earlier: What was observed before, oldest first, for networks that read several moments.
     """
 
     images: Mapping[str, Tensor] = field(default_factory=dict)
@@ -35,6 +36,7 @@ class Transition:
     token_mask: Tensor | None = None
     action_tokens: Tensor | None = None
     action_token_mask: Tensor | None = None
+    earlier: tuple[Transition, ...] = ()
 
 
 class Step(Protocol):

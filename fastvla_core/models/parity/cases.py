@@ -8,6 +8,8 @@ network.
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,11 +50,23 @@ class Case:
             for name, tensor in self.tensors.items()
             if name.startswith("raw/") and name.endswith(_PADDING_MASK)
         }
-        return Transition(
-            images={key: self.tensors[f"raw/{key}"] for key in self.cameras},
+        return dataclasses.replace(
+            self._moment("raw"),
             image_masks=masks,
-            state=self.tensors.get("raw/observation.state"),
             action=self.tensors.get("raw/action"),
+            earlier=self._earlier(),
+        )
+
+    def _earlier(self) -> tuple[Transition, ...]:
+        """Those `raw/earlier_1`, `raw/earlier_2` and so on steps before, oldest first."""
+        groups = (f"raw/earlier_{step}" for step in itertools.count(1))
+        there = itertools.takewhile(lambda g: f"{g}/observation.state" in self.tensors, groups)
+        return tuple(map(self._moment, there))[::-1]
+
+    def _moment(self, group: str) -> Transition:
+        return Transition(
+            images={key: self.tensors[f"{group}/{key}"] for key in self.cameras},
+            state=self.tensors.get(f"{group}/observation.state"),
             tasks=self.tasks,
         )
 

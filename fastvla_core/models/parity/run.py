@@ -95,12 +95,12 @@ def _policy(folder: Path) -> list[CaseResult]:
 
 def as_text(results: list[CaseResult]) -> str:
     """The results for people: one line per case, and one per tensor that failed."""
-    lines = [f"{'policy':<10} {'case':<34} {'actions':>9} {'others':>9}  (abs, rel)"]
+    lines = [f"{'policy':<14} {'case':<34} {'actions':>9} {'others':>9}  (abs, rel)"]
     for result in results:
         actions, others = (worst(result.deviations, actions=a) for a in (True, False))
         verdict = "" if result.passed else "  FAILED"
         lines.append(
-            f"{result.policy:<10} {result.case:<34} {actions:>9.2e} {others:>9.2e}{verdict}"
+            f"{result.policy:<14} {result.case:<34} {actions:>9.2e} {others:>9.2e}{verdict}"
         )
         if not result.prompts_equal:
             lines.append("    the prompt is another one")

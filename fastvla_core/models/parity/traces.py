@@ -14,6 +14,9 @@ from fastvla_core.models.heads.flow_expert import FlowExpertModel, PrefixTokens
 from fastvla_core.models.lerobot.processor import LeRobotProcessor
 from fastvla_core.models.lerobot.transition import run_steps
 from fastvla_core.models.parity.cases import Case
+from fastvla_core.models.parity.visuomotor_traces import act_trace, diffusion_trace
+from fastvla_core.models.policies.act.model import Act
+from fastvla_core.models.policies.diffusion.model import Diffusion
 from fastvla_core.models.policies.flow_vla import flow
 from fastvla_core.models.policies.pi0_fast.model import PaliGemmaContinuation, Pi0Fast
 
@@ -27,6 +30,8 @@ def trace(model: Any, processor: LeRobotProcessor, case: Case) -> dict[str, Tens
     found = _processed(processor, case, batch)
     found |= _flow(model, batch, case) if isinstance(model, FlowExpertModel) else {}
     found |= _tokens(model, batch) if isinstance(model, Pi0Fast) else {}
+    found |= act_trace(model, batch, case) if isinstance(model, Act) else {}
+    found |= diffusion_trace(model, batch, case) if isinstance(model, Diffusion) else {}
     actions = processor.actions(found.pop("output"))
     found["out/actions_normalized"] = actions
     state = case.tensors["raw/observation.state"]
@@ -46,6 +51,8 @@ def _processed(processor: LeRobotProcessor, case: Case, batch: Batch) -> dict[st
         "model/state_padded": batch.get("state"),
     }
     found = {name: value for name, value in values.items() if value is not None}
+    if "images" not in batch:
+        return found
     for index in range(batch["images"].shape[1]):
         found[f"model/image_{index}"] = batch["images"][:, index]
         found[f"model/image_mask_{index}"] = batch["image_mask"][:, index]

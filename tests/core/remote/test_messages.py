@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -166,3 +168,19 @@ def test_an_error_that_nobody_meant_is_told_with_its_class():
     error = messages.to_error(messages.from_error(KeyError("k")), where="there")
     assert type(error) is RemoteError
     assert "KeyError: 'k'" in error.message
+
+
+def test_earlier_observations_go_with_the_present_one():
+    before = dataclasses.replace(
+        observation(3), earlier=(observation(1, state=0.1), observation(2, state=0.2))
+    )
+    after = messages.to_observation(sent(messages.from_observation(before)))
+    assert [past.stamp_ns for past in after.earlier] == [1, 2]
+    for past, sent_past in zip(after.earlier, before.earlier, strict=True):
+        assert np.array_equal(past.state, sent_past.state)
+        assert np.array_equal(past.images["front"], sent_past.images["front"])
+
+
+def test_a_description_says_which_moments_the_policy_reads():
+    before = description(history_s=(0.2, 0.1))
+    assert messages.to_description(sent(messages.from_description(before))).history_s == (0.2, 0.1)

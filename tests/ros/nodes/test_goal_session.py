@@ -77,6 +77,23 @@ def test_samples_from_before_the_goal_are_not_used(rig: Rig):
     assert rig.feedback[-1].blocking_stream == "front"
 
 
+def test_a_policy_gets_the_moments_that_it_reads_and_a_new_goal_starts_without_any(rig: Rig):
+    rig.policy.history_s = (0.2, 0.1)
+    rig.start()
+    rig.tick(40)
+    first, *later = rig.policy.observations
+    assert first.earlier == ()
+    assert later
+    newest = later[-1]
+    before_ms = [round((newest.stamp_ns - past.stamp_ns) / MS) for past in newest.earlier]
+    assert before_ms == [200, 100]
+    assert not np.array_equal(newest.earlier[1].state, newest.state)
+    rig.policy.observations.clear()
+    rig.start("another")
+    rig.tick(3)
+    assert rig.policy.observations[0].earlier == ()
+
+
 def test_each_goal_resets_the_policy(rig: Rig):
     rig.tick(3)
     rig.start()

@@ -17,6 +17,7 @@ from fastvla_core.policy import FastVLA
 DATA = Path(__file__).parents[3] / "parity" / "data"
 FLOW_POLICIES = ("smolvla", "pi0", "pi05")
 POLICIES = (*FLOW_POLICIES, "pi0_fast")
+VISUOMOTOR_POLICIES = ("act", "diffusion", "diffusion_ddim")
 
 
 def copied(policy: str, folder: Path) -> Path:
@@ -44,6 +45,16 @@ def change_weights(folder: Path, change: Callable[[dict[str, Tensor]], Any]) -> 
     weights = load_file(path)
     change(weights)
     save_file({name: tensor.contiguous() for name, tensor in weights.items()}, path)
+
+
+def change_step(folder: Path, file: str, name: str, **config: Any) -> None:
+    """Change options of a step of a processor file."""
+    path = folder / f"{file}.json"
+    data = json.loads(path.read_text())
+    for step in data["steps"]:
+        if step["registry_name"] == name:
+            step["config"] = {**step["config"], **config}
+    path.write_text(json.dumps(data))
 
 
 def positions(policy: FastVLA, seed: int = 3) -> np.ndarray:

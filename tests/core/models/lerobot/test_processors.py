@@ -16,21 +16,20 @@ from fastvla_core.models.lerobot.files import LocalFiles
 from fastvla_core.models.lerobot.normalization import affine
 from fastvla_core.policy import FastVLA
 
-from .checkpoints import FLOW_POLICIES, POLICIES, change_json, change_weights, copied, positions
+from .checkpoints import (
+    FLOW_POLICIES,
+    POLICIES,
+    change_json,
+    change_step,
+    change_weights,
+    copied,
+    positions,
+)
 
 
 def _step(folder: Path, file: str, name: str) -> dict:
     steps = json.loads((folder / f"{file}.json").read_text())["steps"]
     return next(step for step in steps if step["registry_name"] == name)
-
-
-def _change_step(folder: Path, file: str, name: str, **config) -> None:
-    path = folder / f"{file}.json"
-    data = json.loads(path.read_text())
-    for step in data["steps"]:
-        if step["registry_name"] == name:
-            step["config"] = {**step["config"], **config}
-    path.write_text(json.dumps(data))
 
 
 @pytest.mark.parametrize("mode", ["MEAN_STD", "MIN_MAX", "QUANTILES", "QUANTILE10"])
@@ -168,8 +167,8 @@ def test_relative_actions_become_absolute_again_except_for_named_joints(tmp_path
     plain = FastVLA.from_pretrained(folder)
     change_json(folder / "config.json", use_relative_actions=True, action_feature_names=names)
     options = {"enabled": True, "exclude_joints": ["gripper"], "action_names": names}
-    _change_step(folder, "policy_preprocessor", "relative_actions_processor", **options)
-    _change_step(folder, "policy_postprocessor", "absolute_actions_processor", enabled=True)
+    change_step(folder, "policy_preprocessor", "relative_actions_processor", **options)
+    change_step(folder, "policy_postprocessor", "absolute_actions_processor", enabled=True)
     relative = FastVLA.from_pretrained(folder)
     assert relative.config.action_names == tuple(names)
     assert relative.config.relative_joints == tuple(names[:6])

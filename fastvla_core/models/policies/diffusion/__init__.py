@@ -1,0 +1,1 @@
+"""Diffusion Policy: a one-dimensional U-Net that denoises a chunk of actions."""

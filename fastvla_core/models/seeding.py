@@ -1,0 +1,21 @@
+"""Random numbers that torch draws by itself, such as those of dropout, from a given generator."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import torch
+
+
+@contextlib.contextmanager
+def seeded(generator: torch.Generator, device: torch.device) -> Iterator[None]:
+    """Seed torch's own generators from `generator`; afterwards they go on as if nothing was.
+
+    A training step that is repeated after a resume drops the same units again.
+    """
+    seed = torch.randint(2**31, (), generator=generator, device=generator.device)
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(int(seed))
+        yield
