@@ -22,7 +22,7 @@ HELP = (
     "control rate, and the embedded runtime beside rclpy (ros), inference in fp32, NF4, int8 and "
     "compiled (policy), inference behind gRPC (remote), training (train), recordings to a cache "
     "and a cache to batches (data). Only when they are asked for: decoding with and without a "
-    "draft, of a policy that writes tokens (draft); pruned visual tokens and their caches (tokens), "
+    "draft, of a policy that writes tokens (draft); pruned visual tokens and caches (tokens), "
     "on the shapes of larger policies (token-shapes), their success in the simulator "
     "(token-success); an hour of work, 1,000 goals with faults and 10,000 malformed messages "
     "(soak); exit status 1 when anything was violated."
