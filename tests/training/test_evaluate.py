@@ -53,6 +53,7 @@ def test_masking_takes_the_camera_from_the_policy(monkeypatch: pytest.MonkeyPatc
     class Spy:
         def __init__(self, policy) -> None:
             self.config, self.vision_tokens = policy.config, policy.vision_tokens
+            self.history_s = policy.history_s
             self._policy = policy
 
         def infer_batch(self, observations, **options):
