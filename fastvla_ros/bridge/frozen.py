@@ -15,11 +15,16 @@ MOTION_THRESHOLD = 0.1
 
 @dataclass(slots=True)
 class _View:
-    """One picture, the stamp it was last seen under, and where the arm was at first."""
+    """One picture, the stamp it was last seen under, and where the arm was at first.
+
+    Two joint states in a row must agree on where that was: a single one may be wrong, and a robot
+    at rest has no other picture to correct it.
+    """
 
     image: NDArray[Any]
     newest_ns: int
     joints: NDArray[np.float32] | None
+    agreed: bool = False
     moved_at_ns: int | None = None
 
 
@@ -46,10 +51,12 @@ class FrozenCameras:
         with self._lock:
             self._latest = joints
             for view in self._views.values():
-                if view.joints is None:
+                reference = joints if view.joints is None else view.joints
+                moved = float(np.abs(joints - reference).max()) >= MOTION_THRESHOLD
+                if not view.agreed:
+                    view.agreed = view.joints is not None and not moved
                     view.joints = joints
-                moved = float(np.abs(joints - view.joints).max()) >= MOTION_THRESHOLD
-                if not moved:
+                elif not moved:
                     # Back where the picture was taken, or never away: one joint state was wrong.
                     view.moved_at_ns = None
                 elif view.moved_at_ns is None:

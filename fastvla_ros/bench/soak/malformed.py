@@ -20,7 +20,7 @@ _PERIOD_S = 0.002
 _LOOK_EVERY, _GOAL_EVERY = 100, 2_500
 # What was sent is over, and every stream has good samples again.
 _RECOVER_S = 1.5
-_GOAL_S, _GOAL_COMMANDS = 2.0, 20
+_GOAL_S, _GOAL_COMMANDS = 5.0, 20
 _TASK = "sway"
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -85,13 +84,13 @@ class Recording:
         return wrong + trouble
 
     def stop(self) -> list[str]:
-        """Interrupt it, as Ctrl-C; what is wrong with its bag, in words."""
+        """SIGTERM, which ends it also where Ctrl-C does not; what is wrong with its bag."""
         if self._process.poll() is None:
-            self._process.send_signal(signal.SIGINT)
+            self._process.terminate()
         try:
             status = self._process.wait(_END_S)
         except subprocess.TimeoutExpired:
-            return [f"the recorder has not ended {_END_S:g} s after Ctrl-C"]
+            return [f"the recorder has not ended {_END_S:g} s after SIGTERM"]
         wrong = [] if status == 0 else [f"the recorder ended with {status}: {self.said[-300:]}"]
         found, trouble = self._read(self.bag)
         if found is not None and not found.is_whole:

@@ -124,11 +124,15 @@ def test_a_robot_at_rest_has_no_frozen_camera():
     bridge.check(now_ns=1661 * MS)
 
 
-def test_one_wrong_joint_state_does_not_freeze_the_cameras_of_a_robot_at_rest():
+@pytest.mark.parametrize("number", [0, 1, 2, 10])
+def test_one_wrong_joint_state_does_not_freeze_the_cameras_of_a_robot_at_rest(number: int):
     bridge = StreamBridge(CONTRACT)
-    run(bridge, frozen="front", moving=False)
     wrong = (STATE + 0.5).astype(np.float32)
-    bridge.on_joint_state(joint_state(wrong, stamp_ns=1640 * MS), receive_ns=0)
+    for tick in range(20):
+        if tick == number:
+            stamp_ns = (1000 + 33 * tick - 5) * MS
+            bridge.on_joint_state(joint_state(wrong, stamp_ns=stamp_ns), receive_ns=0)
+        feed(bridge, 1000 + 33 * tick, frames={"front": 0, "wrist": 0})
     for at_ms in (1660, 1800, 1950):
         feed(bridge, at_ms, frames={"front": 0, "wrist": 0})
     bridge.check(now_ns=1951 * MS)
