@@ -253,9 +253,7 @@ class FastVLA:
         self.model.eval()
         remembered = {} if memory is None else {"memory": memory}
         if prefixes is None or not any(prefixes):
-            # What is remembered may be differentiated through later, see below.
-            mode = torch.inference_mode() if memory is None else torch.no_grad()
-            with mode, self._unpacked(self.model):
+            with torch.inference_mode(), self._unpacked(self.model):
                 actions = self.model(batch, noise.to(self.device), **remembered)
         else:
             for prefix in filter(None, prefixes):

@@ -119,7 +119,7 @@ def time_shapes(shapes: Shapes, *, rounds: int) -> list[ShapeTiming]:
         for (_, tokens, scene), memory, watch in zip(variants, memories, taken):
             shapes.model.vision_tokens = tokens
             used = memory if tokens.remembers else None
-            with torch.no_grad(), watch.lap(counted=index >= 0):
+            with torch.inference_mode(), watch.lap(counted=index >= 0):
                 shapes.model(batches[scene], noise, memory=used)
     plain = taken[0].cpu_ms
     return [

@@ -36,9 +36,13 @@ class _Known:
 
     inputs: tuple[Tensor, ...]
     value: Any
+    inference_mode: bool
 
     def is_of(self, inputs: tuple[Tensor, ...]) -> bool:
-        """Whether it was computed of exactly these."""
+        """Whether it was computed of exactly these, and can be used now."""
+        # What comes from inference mode cannot be differentiated through, as guidance does.
+        if self.inference_mode and not torch.is_inference_mode_enabled():
+            return False
         # `torch.equal` is False for other shapes.
         return len(inputs) == len(self.inputs) and all(map(torch.equal, inputs, self.inputs))
 
@@ -119,7 +123,7 @@ class TokenMemory:
     def words(self, *inputs: Tensor, read: Callable[[], Any]) -> Any:
         """What `read` gives, or gave when it was last called for exactly the same inputs."""
         if self._words is None or not self._words.is_of(inputs):
-            self._words = _Known(inputs, read())
+            self._words = _Known(inputs, read(), torch.is_inference_mode_enabled())
         return self._words.value
 
     def prefix(self, *inputs: Tensor, read: Callable[[], Any]) -> Any:
@@ -128,7 +132,7 @@ class TokenMemory:
         if self._prefix is not None and self._prefix.is_of(inputs):
             self.counts.prefixes_reused += 1
         else:
-            self._prefix = _Known(inputs, read())
+            self._prefix = _Known(inputs, read(), torch.is_inference_mode_enabled())
         return self._prefix.value
 
     def is_first_look(self, options: VisionTokens) -> bool:

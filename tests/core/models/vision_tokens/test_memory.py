@@ -86,6 +86,16 @@ def test_a_prefix_is_read_again_for_any_difference_in_what_it_depends_on():
     assert memory.counts.prefixes_reused == 1
 
 
+def test_what_cannot_be_differentiated_is_read_again_where_it_may_have_to_be():
+    memory, x = TokenMemory(), torch.rand(1, 3, 2)
+    with torch.inference_mode():
+        assert memory.prefix(x, read=lambda: "first") == "first"
+        assert memory.prefix(x, read=lambda: "again") == "first"
+    assert memory.prefix(x, read=lambda: "outside") == "outside"
+    with torch.inference_mode():
+        assert memory.prefix(x, read=lambda: "inside") == "outside"
+
+
 def test_an_instruction_is_read_again_when_it_is_another():
     memory, words = TokenMemory(), torch.tensor([[3, 4, 0]])
     assert memory.words(words, words > 0, read=lambda: "first") == "first"
