@@ -45,7 +45,7 @@ class DecoderSize:
 class DecoderStyle:
     """What tells one family of decoders from another: norm and activation."""
 
-    norm: Callable[..., nn.Module]
+    norm: Callable[..., RMSNorm]
     activation: Activation
 
     def norm_of(self, size: DecoderSize) -> Norm:

@@ -79,7 +79,7 @@ class AdaptiveGemmaExpert(nn.Module):
         rope = rotation(suffix.positions_bs(prefix), self.size)
         for layer, memory in zip(self.layers, prefix.layers, strict=True):
             x = layer(x, rope, allowed, memory, suffix.condition_bd)
-        return self.final_norm(x, suffix.condition_bd)[0]
+        return self.final_norm(x, self.final_norm.steering(suffix.condition_bd))
 
 
 class PiModel(FlowExpertModel):
