@@ -15,7 +15,17 @@ from torch import Tensor
 
 from fastvla_core.errors import KernelInputError
 
-OPERATORS = ("rms_norm",)
+OPERATORS = (
+    "rms_norm",
+    "qkv_rope",
+    "gated_mlp",
+    "nf4_activation",
+    "nf4_backward",
+    "prefix_attention",
+    "cross_attention",
+    "residual_mlp",
+    "flow_step",
+)
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from fastvla_core.kernels.rms_norm import reference
-from tests.core.kernels.triton_cases.tolerance import assert_close, seeded
+from tests.core.kernels.triton_cases.tolerance import assert_close, seeded, with_gradients
 
 pytest.importorskip("triton")
 pytestmark = [pytest.mark.gpu, pytest.mark.usefixtures("nan_filled")]
@@ -22,18 +22,6 @@ def leaves(count: int, shape: tuple[int, ...], like: Tensor) -> list[Tensor]:
         for i in range(count)
     ]
     return [leaf.requires_grad_() for leaf in made]
-
-
-def with_gradients(
-    outputs: Tensor | tuple[Tensor, ...], inputs: list[Tensor], dtype: torch.dtype
-) -> list[Tensor]:
-    """The outputs, and the gradients of their product with fixed numbers."""
-    outputs = (outputs,) if isinstance(outputs, Tensor) else outputs
-    grads = [
-        seeded(*out.shape, seed=50 + i, device=out.device, dtype=dtype).to(out.dtype)
-        for i, out in enumerate(outputs)
-    ]
-    return [*outputs, *torch.autograd.grad(outputs, inputs, grads)]
 
 
 @pytest.mark.parametrize("shape", SHAPES)

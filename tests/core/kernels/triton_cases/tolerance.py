@@ -28,3 +28,15 @@ def seeded(*shape: int, seed: int, device: torch.device, dtype: torch.dtype) -> 
     """Normal numbers, the same ones each time."""
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(shape, generator=generator).to(device, dtype)
+
+
+def with_gradients(
+    outputs: Tensor | tuple[Tensor, ...], inputs: Sequence[Tensor], dtype: torch.dtype
+) -> list[Tensor]:
+    """The outputs, and the gradients of their product with fixed numbers."""
+    outputs = (outputs,) if isinstance(outputs, Tensor) else outputs
+    grads = [
+        seeded(*out.shape, seed=50 + i, device=out.device, dtype=dtype).to(out.dtype)
+        for i, out in enumerate(outputs)
+    ]
+    return [*outputs, *torch.autograd.grad(outputs, inputs, grads)]
