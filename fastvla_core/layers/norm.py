@@ -50,6 +50,11 @@ class Steering:
     shift_bd: Tensor
     gate_bd: Tensor
 
+    def at(self, row: int) -> Steering:
+        """What one row asks for, for all samples: [1, d] each."""
+        parts = (self.scale_bd, self.shift_bd, self.gate_bd)
+        return Steering(*(part[row : row + 1] for part in parts))
+
 
 class AdaptiveRMSNorm(nn.Module):
     """RMSNorm whose scale and shift, and the gate of the branch behind it, come from a condition.

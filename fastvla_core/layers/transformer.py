@@ -14,6 +14,7 @@ from fastvla_core.layers.attention import (
     CrossAttention,
     KeyValue,
     KeyValueProjection,
+    Mask,
 )
 from fastvla_core.layers.mlp import Activation, GatedMLP
 from fastvla_core.layers.norm import AdaptiveRMSNorm, RMSNorm, Steering
@@ -44,7 +45,7 @@ class TransformerLayer(nn.Module):
         self,
         x: Tensor,
         rope: RopeTable | None,
-        allowed: Tensor | None,
+        allowed: Mask | None,
         prefix: KeyValue | None = None,
     ) -> tuple[Tensor, KeyValue]:
         """[b, t, width] to the same and this layer's keys and values; see `Attention.forward`."""
@@ -63,6 +64,10 @@ class LayerSteering:
 
     attention: Steering
     mlp: Steering
+
+    def at(self, row: int) -> LayerSteering:
+        """What one row of the condition asks for, for all samples."""
+        return LayerSteering(self.attention.at(row), self.mlp.at(row))
 
 
 class AdaptiveTransformerLayer(nn.Module):
@@ -93,7 +98,7 @@ class AdaptiveTransformerLayer(nn.Module):
         self,
         x: Tensor,
         rope: RopeTable,
-        allowed: Tensor,
+        allowed: Mask,
         prefix: KeyValue,
         condition: Tensor | LayerSteering,
     ) -> Tensor:
@@ -124,7 +129,7 @@ class CrossAttentionLayer(nn.Module):
         self.mlp_norm = norm(width)
         self.mlp = GatedMLP(width, mlp_width)
 
-    def forward(self, x: Tensor, rope: RopeTable, allowed: Tensor, cached: KeyValue) -> Tensor:
+    def forward(self, x: Tensor, rope: RopeTable, allowed: Mask, cached: KeyValue) -> Tensor:
         """[b, t, width] to the same; see `CrossAttention.forward`."""
         mixed = self.self_attn(self.input_norm(x), rope, allowed, cached)
         x, normed = self.mlp_norm.add(x, mixed)

@@ -140,7 +140,7 @@ class CrossAttention(torch.autograd.Function):
     def forward(
         ctx: Any, q_bhtd: Tensor, key_bgsd: Tensor, value_bgsd: Tensor, key_mask_bs: Tensor
     ) -> Tensor:
-        b, h, t, _ = q_bhtd.shape
+        b, t = q_bhtd.shape[0], q_bhtd.shape[2]
         keys = key_bgsd.shape[2]
         mask_bs = key_mask_bs.expand(b, -1).contiguous()
         one = torch.zeros(1, dtype=torch.long, device=q_bhtd.device)

@@ -184,9 +184,10 @@ def pick_tiles(
     """
     wide = head_dim > 128
     if dtype == torch.float32:
-        m, s, warps, stages = 16, 16 if wide else 32, 4, 1
+        m, s, warps, stages = (16, 16, 4, 1) if wide else (32, 32, 4, 1)
     else:
-        m, s, warps, stages = 16 if rows <= 16 else 64, 32, 4 if rows <= 16 else 8, 1
+        m = 16 if rows <= 16 else 32 if wide else 64
+        s, warps, stages = 32, 8 if m > 32 else 4, 1
     programs = pairs * -(-rows // m)
     splits = max(1, min(_WANTED_PROGRAMS // programs, keys // (2 * s), 16))
     return AttentionTiles(m=m, s=s, splits=splits, warps=warps, stages=stages)

@@ -53,7 +53,7 @@ def serves(
     value: Projection,
     rope: RopeTable | None,
 ) -> bool:
-    """Whether the kernel takes these: switched on, one type, biases for all or none, no gradient."""
+    """Whether the kernel takes these: switched on, one type, no gradient, all biased or none."""
     if not takes_kernel("qkv_rope", x) or x.numel() == 0:
         return False
     parts = [part for part in (query, key, value) if part is not None]

@@ -60,7 +60,8 @@ def _qkv_kernel(
     sample_m = offs_m // tokens
     token_m = offs_m % tokens
     mask_mn = mask_m[:, None] & mask_n[None, :]
-    if ROTATES:
+    # The outer question is answered when the kernel is compiled, the inner one when it runs.
+    if ROTATES:  # noqa: SIM102
         if head < HEADS + GROUPS:
             angle_m = sample_m * stride_angle_b + token_m * stride_angle_t
             angle_mn = angle_m[:, None] + offs_n[None, :]

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fastvla_core.layers.attention import AttentionShape, KeyValue
+from fastvla_core.layers.attention import AttentionShape, KeyValue, Mask
 from fastvla_core.layers.mlp import Activation, gelu_tanh
 from fastvla_core.layers.norm import OffsetRMSNorm, RMSNorm
 from fastvla_core.layers.rope import RopeTable, rope_table_of_angles
@@ -95,7 +95,7 @@ class Decoder(nn.Module):
         """Token ids to [b, t, w], scaled to unit variance per component."""
         return self.embed_tokens(tokens_bt) * math.sqrt(self.size.width)
 
-    def memory(self, x_btw: Tensor, positions_bt: Tensor, allowed: Tensor) -> tuple[KeyValue, ...]:
+    def memory(self, x_btw: Tensor, positions_bt: Tensor, allowed: Mask) -> tuple[KeyValue, ...]:
         """Keys and values of every layer, which is all that an action expert reads.
 
         Args:
@@ -115,7 +115,7 @@ class Decoder(nn.Module):
         self,
         x_btw: Tensor,
         positions_bt: Tensor,
-        allowed: Tensor,
+        allowed: Mask,
         past: Sequence[KeyValue] | None = None,
     ) -> tuple[Tensor, tuple[KeyValue, ...]]:
         """The normalised output [b, t, w], and keys and values of every layer, `past` included.

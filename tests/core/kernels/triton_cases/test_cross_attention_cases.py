@@ -57,13 +57,14 @@ def test_one_mask_serves_all_samples(device: torch.device) -> None:
     torch.testing.assert_close(found, exact, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize(("lead", "n", "k"), [((1,), 16, 64), ((2, 9), 33, 50), ((70,), 7, 5)])
+@pytest.mark.parametrize("shape", [((1,), 16, 64), ((2, 9), 33, 50), ((70,), 7, 5)])
 @pytest.mark.parametrize("biased", [False, True])
 def test_the_gate_lets_a_part_of_the_branch_through(
-    lead: tuple[int, ...], n: int, k: int, biased: bool, dtype: torch.dtype, device: torch.device
+    shape: tuple[tuple[int, ...], int, int], biased: bool, dtype: torch.dtype, device: torch.device
 ) -> None:
     from fastvla_core.kernels.cross_attention.triton import GatedProjection
 
+    lead, n, k = shape
     sizes = [(*lead, n), (*lead, k), (n, k), (1,), (n,)]
     leaves = [
         (seeded(*size, seed=i, device=device, dtype=dtype) / 2).requires_grad_()

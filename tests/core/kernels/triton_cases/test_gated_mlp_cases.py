@@ -16,18 +16,17 @@ pytestmark = [pytest.mark.gpu, pytest.mark.usefixtures("nan_filled")]
 SHAPES = [((1,), 16, 64), ((2, 5), 33, 90), ((70,), 7, 53)]
 
 
-@pytest.mark.parametrize(("lead", "hidden", "width"), SHAPES)
+@pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("activation", ["silu", "gelu_tanh", "relu"])
 def test_activated_gate_times_up(
-    lead: tuple[int, ...],
-    hidden: int,
-    width: int,
+    shape: tuple[tuple[int, ...], int, int],
     activation: ActivationName,
     dtype: torch.dtype,
     device: torch.device,
 ) -> None:
     from fastvla_core.kernels.gated_mlp import triton as kernel
 
+    lead, hidden, width = shape
     x = seeded(*lead, width, seed=0, device=device, dtype=dtype)
     gate, up = (seeded(hidden, width, seed=seed, device=device, dtype=dtype) / 8 for seed in (1, 2))
     found = kernel.gated_mlp(x, gate, up, activation=activation)
