@@ -279,13 +279,14 @@ def cross_attention() -> Iterator[Variant]:
                 constants=constants,
                 options=options,
             )
-        tiles = product_tiles(50, dtype)
-        constants, options = split({"K": 1024, "HAS_BIAS": True}, tiles.constants)
+    for kind, dtype in [("bf16", torch.bfloat16), ("fp32", torch.float32)]:
+        sizes = {"K": 1024, "HAS_BIAS": True}
+        constants, options = split(sizes, product_tiles(50, dtype).constants)
         yield Variant(
-            name=f"cross_attention gated projection {kind} K={8 * d}",
+            name=f"cross_attention gated projection {kind} K=1024",
             kernel=cross._gated_kernel,
             types=typed(kind, data="x hidden weight bias out", f32="gate", i32="M N"),
-            constants={**constants, "K": 8 * d},
+            constants=constants,
             options=options,
         )
 
