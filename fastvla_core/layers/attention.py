@@ -6,13 +6,36 @@ Shapes: b batch, h query heads, g key/value heads, t query tokens, s key tokens,
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeGuard
 
-import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from fastvla_core.layers.linear import linear
+from fastvla_core.kernels.cross_attention import cross_attention
+from fastvla_core.kernels.prefix_attention import (
+    BlockMask,
+    KeyValue,
+    Mask,
+    block_mask,
+    dense_mask,
+    prefix_attention,
+)
+from fastvla_core.kernels.qkv_rope import qkv_rope, serves
+from fastvla_core.kernels.switch import takes_kernel
+from fastvla_core.layers.linear import as_projection, linear
 from fastvla_core.layers.rope import RopeTable
+
+__all__ = [
+    "Attention",
+    "AttentionShape",
+    "BlockMask",
+    "CrossAttention",
+    "KeyValue",
+    "KeyValueProjection",
+    "Mask",
+    "attend",
+    "block_mask",
+    "dense_mask",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,57 +53,25 @@ class AttentionShape:
     head_dim: int
 
 
-@dataclass(frozen=True, slots=True)
-class KeyValue:
-    """Keys (after rotation) and values of one layer, each [b, g, s, d]."""
-
-    key_bgsd: Tensor
-    value_bgsd: Tensor
-
-    def then(self, other: KeyValue) -> KeyValue:
-        """These, followed by the other's."""
-        return KeyValue(
-            torch.cat([self.key_bgsd, other.key_bgsd], dim=2),
-            torch.cat([self.value_bgsd, other.value_bgsd], dim=2),
-        )
-
-    def first(self, count: int) -> KeyValue:
-        """Those of the first tokens."""
-        return KeyValue(self.key_bgsd[:, :, :count], self.value_bgsd[:, :, :count])
-
-
-def attend(q_bhtd: Tensor, memory: KeyValue, allowed: Tensor | None = None) -> Tensor:
+def attend(
+    q_bhtd: Tensor, memory: KeyValue, allowed: Mask | None = None, prefix: KeyValue | None = None
+) -> Tensor:
     """Softmax attention; returns [b, h, t, d].
 
     Args:
-        allowed: Boolean, broadcastable to [b, 1, t, s]; True where a query may look. Each row
-            needs at least one True.
+        allowed: A `BlockMask`, or a boolean broadcastable to [b, 1, t, s], over the prefix' keys,
+            then the memory's; True where a query may look. Each row needs at least one True.
+        prefix: Keys and values that come before those of `memory`.
     Source: Ainslie et al., arXiv:2305.13245 (grouped queries).
     """
-    # The backward pass of the CPU's flash attention is about three times slower than plain
-    # matrix products at the sizes of a policy (measured on two cores).
-    if torch.is_grad_enabled() and q_bhtd.device.type == "cpu":
-        return _attend_by_products(q_bhtd, memory, allowed)
-    return functional.scaled_dot_product_attention(
-        q_bhtd,
-        memory.key_bgsd,
-        memory.value_bgsd,
-        attn_mask=allowed,
-        enable_gqa=q_bhtd.shape[1] != memory.key_bgsd.shape[1],
-    )
+    # A mask that is the same for every query hides keys only; that kernel has gradients too.
+    if takes_kernel("cross_attention", q_bhtd) and prefix is None and _hides_keys(allowed):
+        return cross_attention(q_bhtd, memory, allowed[:, 0, 0])
+    return prefix_attention(q_bhtd, memory, allowed, prefix=prefix)
 
 
-def _attend_by_products(q_bhtd: Tensor, memory: KeyValue, allowed: Tensor | None) -> Tensor:
-    b, h, t, d = q_bhtd.shape
-    groups = memory.key_bgsd.shape[1]
-    q_bgrd = q_bhtd.reshape(b, groups, h // groups * t, d) * d**-0.5
-    scores = (q_bgrd @ memory.key_bgsd.mT).view(b, h, t, -1)
-    if allowed is not None:
-        # Adding needs no pass over the scores in the backward direction; masked_fill does.
-        hidden = torch.zeros_like(allowed, dtype=scores.dtype)
-        scores = scores + hidden.masked_fill_(~allowed, float("-inf"))
-    weights = scores.softmax(dim=-1).to(memory.value_bgsd.dtype)
-    return (weights.view(b, groups, h // groups * t, -1) @ memory.value_bgsd).view(b, h, t, d)
+def _hides_keys(allowed: Mask | None) -> TypeGuard[Tensor]:
+    return isinstance(allowed, Tensor) and allowed.ndim == 4 and allowed.shape[1:3] == (1, 1)
 
 
 class KeyValueProjection(nn.Module):
@@ -94,9 +85,24 @@ class KeyValueProjection(nn.Module):
 
     def key_value(self, x: Tensor, rope: RopeTable | None) -> KeyValue:
         """Project [b, t, width] to keys (rotated where there is a table) and values."""
+        if made := self._fused(x, None, rope):
+            return KeyValue(*made[1:])
         key = self.k_proj(x).unflatten(-1, (self.shape.kv_heads, -1)).transpose(1, 2)
         value = self.v_proj(x).unflatten(-1, (self.shape.kv_heads, -1)).transpose(1, 2)
         return KeyValue(rope.rotate(key) if rope else key, value)
+
+    def _fused(
+        self, x: Tensor, q_proj: nn.Module | None, rope: RopeTable | None
+    ) -> tuple[Tensor | None, Tensor, Tensor] | None:
+        """Queries (if asked for), keys and values by one kernel; None where it does not serve."""
+        if not takes_kernel("qkv_rope", x):
+            return None
+        query = None if q_proj is None else as_projection(q_proj, x)
+        key, value = as_projection(self.k_proj, x), as_projection(self.v_proj, x)
+        wanted = q_proj is None or query is not None
+        if not wanted or key is None or value is None or not serves(x, query, key, value, rope):
+            return None
+        return qkv_rope(x, query, key, value, head_dim=self.shape.head_dim, rope=rope)
 
 
 class Attention(KeyValueProjection):
@@ -111,7 +117,7 @@ class Attention(KeyValueProjection):
         self,
         x: Tensor,
         rope: RopeTable | None,
-        allowed: Tensor | None,
+        allowed: Mask | None,
         prefix: KeyValue | None = None,
     ) -> tuple[Tensor, KeyValue]:
         """Attend; returns [b, t, width] and this sequence's own keys and values.
@@ -122,11 +128,17 @@ class Attention(KeyValueProjection):
             allowed: As in `attend`, over prefix and own tokens.
             prefix: Keys and values that come before the own ones.
         """
-        query = self.q_proj(x).unflatten(-1, (self.shape.heads, -1)).transpose(1, 2)
-        own = self.key_value(x, rope)
-        memory = own if prefix is None else prefix.then(own)
-        mixed = attend(rope.rotate(query) if rope else query, memory, allowed)
+        query, own = self._projected(x, rope)
+        mixed = attend(query, own, allowed, prefix)
         return self.o_proj(mixed.transpose(1, 2).flatten(2)), own
+
+    def _projected(self, x: Tensor, rope: RopeTable | None) -> tuple[Tensor, KeyValue]:
+        if made := self._fused(x, self.q_proj, rope):
+            query, key, value = made
+            assert query is not None
+            return query, KeyValue(key, value)
+        query = self.q_proj(x).unflatten(-1, (self.shape.heads, -1)).transpose(1, 2)
+        return rope.rotate(query) if rope else query, self.key_value(x, rope)
 
 
 class CrossAttention(nn.Module):
@@ -155,9 +167,7 @@ class CrossAttention(nn.Module):
             self._projected(self.v_proj, cached.value_bgsd),
         )
 
-    def forward(
-        self, x: Tensor, rope: RopeTable, allowed: Tensor | None, cached: KeyValue
-    ) -> Tensor:
+    def forward(self, x: Tensor, rope: RopeTable, allowed: Mask | None, cached: KeyValue) -> Tensor:
         """[b, t, width] attends to `cached`; only the queries are rotated."""
         query = self.q_proj(x).unflatten(-1, (self.shape.heads, -1)).transpose(1, 2)
         mixed = attend(rope.rotate(query), self.memory(cached), allowed)
@@ -166,15 +176,3 @@ class CrossAttention(nn.Module):
     def _projected(self, project: nn.Module, cached_bgsd: Tensor) -> Tensor:
         flat_bsw = cached_bgsd.transpose(1, 2).flatten(2)
         return project(flat_bsw).unflatten(-1, (self.shape.kv_heads, -1)).transpose(1, 2)
-
-
-def block_mask(query_blocks_t: Tensor, key_blocks_s: Tensor, key_mask_bs: Tensor) -> Tensor:
-    """Who may look at whom when the tokens of a block see their own and all earlier blocks.
-
-    Args:
-        query_blocks_t, key_blocks_s: Block number of each token, not falling along the sequence.
-        key_mask_bs: True where a key is real.
-    Returns:
-        bool [b, 1, t, s] for `attend`.
-    """
-    return ((key_blocks_s <= query_blocks_t[:, None]) & key_mask_bs[:, None])[:, None]

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fastvla_core.layers.linear import linear
+from fastvla_core.kernels import gated_mlp as kernel
+from fastvla_core.kernels.activation import Activation, gelu_tanh, name_of
+from fastvla_core.kernels.switch import takes_kernel
+from fastvla_core.layers.linear import activated, as_projection, linear
 
-Activation = Callable[[Tensor], Tensor]
-
-
-def gelu_tanh(x: Tensor) -> Tensor:
-    """GELU by the tangent approximation that Gemma and SigLIP were trained with."""
-    return functional.gelu(x, approximate="tanh")
+__all__ = ["Activation", "GatedMLP", "PlainMLP", "gelu_tanh"]
 
 
 class GatedMLP(nn.Module):
@@ -34,7 +30,14 @@ class GatedMLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., width] to [..., width]."""
-        return self.down_proj(self.activation(self.gate_proj(x)) * self.up_proj(x))
+        return self.down_proj(self._hidden(x))
+
+    def _hidden(self, x: Tensor) -> Tensor:
+        if takes_kernel("gated_mlp", x) and (name := name_of(self.activation)):
+            gate, up = as_projection(self.gate_proj, x), as_projection(self.up_proj, x)
+            if gate and up and kernel.serves(x, gate.weight, up.weight):
+                return kernel.gated_mlp(x, gate.weight, up.weight, activation=name)
+        return activated(self.gate_proj, x, self.activation) * self.up_proj(x)
 
 
 class PlainMLP(nn.Module):
@@ -48,4 +51,4 @@ class PlainMLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., width] to [..., width]."""
-        return self.fc2(self.activation(self.fc1(x)))
+        return self.fc2(activated(self.fc1, x, self.activation))

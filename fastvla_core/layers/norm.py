@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
+
+from fastvla_core.kernels import rms_norm as kernel
 
 
 class RMSNorm(nn.Module):
@@ -16,28 +20,40 @@ class RMSNorm(nn.Module):
     Source: Zhang and Sennrich, arXiv:1910.07467.
     """
 
+    offset: ClassVar[float] = 0.0
+
     def __init__(self, width: int, *, eps: float = 1e-6) -> None:
         super().__init__()
         self.eps = eps
-        self.weight = nn.Parameter(torch.ones(width))
+        self.weight = nn.Parameter(torch.full((width,), 1.0 - self.offset))
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise the last dimension; the result has the dtype of `x`."""
-        return functional.rms_norm(x, (x.shape[-1],), self.weight.to(x.dtype), self.eps)
+        return kernel.rms_norm(x, self.weight, eps=self.eps, offset=self.offset)
+
+    def add(self, x: Tensor, branch: Tensor) -> tuple[Tensor, Tensor]:
+        """x + branch, and that normalised."""
+        return kernel.add_rms_norm(x, branch, self.weight, eps=self.eps, offset=self.offset)
 
 
-class OffsetRMSNorm(nn.Module):
+class OffsetRMSNorm(RMSNorm):
     """RMSNorm whose stored weight is the distance from one, as Gemma stores it; float32 inside."""
 
-    def __init__(self, width: int, *, eps: float = 1e-6) -> None:
-        super().__init__()
-        self.eps = eps
-        self.weight = nn.Parameter(torch.zeros(width))
+    offset: ClassVar[float] = 1.0
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Normalise the last dimension; the result has the dtype of `x`."""
-        weight = 1.0 + self.weight.float()
-        return functional.rms_norm(x.float(), (x.shape[-1],), weight, self.eps).to(x.dtype)
+
+@dataclass(frozen=True, slots=True)
+class Steering:
+    """What a condition makes of a norm, each [b, d]; the gate scales the branch behind it."""
+
+    scale_bd: Tensor
+    shift_bd: Tensor
+    gate_bd: Tensor
+
+    def at(self, row: int) -> Steering:
+        """What one row asks for, for all samples: [1, d] each."""
+        parts = (self.scale_bd, self.shift_bd, self.gate_bd)
+        return Steering(*(part[row : row + 1] for part in parts))
 
 
 class AdaptiveRMSNorm(nn.Module):
@@ -54,9 +70,20 @@ class AdaptiveRMSNorm(nn.Module):
         self.eps = eps
         self.dense = nn.Linear(width, 3 * width)
 
-    def forward(self, x_btd: Tensor, condition_bd: Tensor) -> tuple[Tensor, Tensor]:
-        """The normalised [b, t, d] and the gate [b, 1, d], in the dtype of `x_btd`."""
-        steer = self.dense(condition_bd)[:, None].float()
-        scale, shift, gate = steer.chunk(3, dim=-1)
-        normed = functional.rms_norm(x_btd.float(), (x_btd.shape[-1],), None, self.eps)
-        return (normed * (1 + scale) + shift).to(x_btd.dtype), gate.to(x_btd.dtype)
+    def steering(self, condition_bd: Tensor) -> Steering:
+        """What the condition asks for."""
+        return Steering(*self.dense(condition_bd).chunk(3, dim=-1))
+
+    def forward(self, x_btd: Tensor, steering: Steering) -> Tensor:
+        """The normalised [b, t, d], in the dtype of `x_btd`."""
+        scale, shift = steering.scale_bd, steering.shift_bd
+        return kernel.adaptive_rms_norm(x_btd, scale, shift, eps=self.eps)
+
+    def add(
+        self, x_btd: Tensor, branch_btd: Tensor, gate_bd: Tensor, steering: Steering
+    ) -> tuple[Tensor, Tensor]:
+        """x + branch * gate, and that normalised; the gate is the branch's own."""
+        scale, shift = steering.scale_bd, steering.shift_bd
+        return kernel.add_adaptive_rms_norm(
+            x_btd, branch_btd, gate_bd.to(x_btd.dtype), scale, shift, eps=self.eps
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from torch import Tensor, nn
 from torch.nn import functional
@@ -13,12 +14,13 @@ from fastvla_core.layers.attention import (
     CrossAttention,
     KeyValue,
     KeyValueProjection,
+    Mask,
 )
 from fastvla_core.layers.mlp import Activation, GatedMLP
-from fastvla_core.layers.norm import AdaptiveRMSNorm, RMSNorm
+from fastvla_core.layers.norm import AdaptiveRMSNorm, RMSNorm, Steering
 from fastvla_core.layers.rope import RopeTable
 
-Norm = Callable[[int], nn.Module]
+Norm = Callable[[int], RMSNorm]
 
 
 class TransformerLayer(nn.Module):
@@ -43,17 +45,29 @@ class TransformerLayer(nn.Module):
         self,
         x: Tensor,
         rope: RopeTable | None,
-        allowed: Tensor | None,
+        allowed: Mask | None,
         prefix: KeyValue | None = None,
     ) -> tuple[Tensor, KeyValue]:
         """[b, t, width] to the same and this layer's keys and values; see `Attention.forward`."""
         mixed, own = self.self_attn(self.input_norm(x), rope, allowed, prefix)
-        x = x + mixed
-        return x + self.mlp(self.mlp_norm(x)), own
+        x, normed = self.mlp_norm.add(x, mixed)
+        return x + self.mlp(normed), own
 
     def key_value(self, x: Tensor, rope: RopeTable | None) -> KeyValue:
         """Only the keys and values of [b, t, width]."""
         return self.self_attn.key_value(self.input_norm(x), rope)
+
+
+@dataclass(frozen=True, slots=True)
+class LayerSteering:
+    """What a condition makes of the two norms of a layer."""
+
+    attention: Steering
+    mlp: Steering
+
+    def at(self, row: int) -> LayerSteering:
+        """What one row of the condition asks for, for all samples."""
+        return LayerSteering(self.attention.at(row), self.mlp.at(row))
 
 
 class AdaptiveTransformerLayer(nn.Module):
@@ -74,20 +88,27 @@ class AdaptiveTransformerLayer(nn.Module):
         self.mlp_norm = AdaptiveRMSNorm(width, eps=eps)
         self.mlp = GatedMLP(width, mlp_width, activation=activation)
 
+    def steering(self, condition_bd: Tensor) -> LayerSteering:
+        """What the condition asks of this layer's norms."""
+        return LayerSteering(
+            self.input_norm.steering(condition_bd), self.mlp_norm.steering(condition_bd)
+        )
+
     def forward(
         self,
         x: Tensor,
         rope: RopeTable,
-        allowed: Tensor,
+        allowed: Mask,
         prefix: KeyValue,
-        condition: Tensor,
+        condition: Tensor | LayerSteering,
     ) -> Tensor:
-        """[b, t, width] to the same; the condition is [b, width]."""
-        normed, gate = self.input_norm(x, condition)
+        """[b, t, width] to the same; the condition is [b, width], or what `steering` made of it."""
+        steering = self.steering(condition) if isinstance(condition, Tensor) else condition
+        normed = self.input_norm(x, steering.attention)
         mixed, _ = self.self_attn(normed, rope, allowed, prefix)
-        x = x + mixed * gate
-        normed, gate = self.mlp_norm(x, condition)
-        return x + self.mlp(normed) * gate
+        gate = steering.attention.gate_bd
+        x, normed = self.mlp_norm.add(x, mixed, gate, steering.mlp)
+        return x + self.mlp(normed) * steering.mlp.gate_bd[:, None].to(x.dtype)
 
 
 class CrossAttentionLayer(nn.Module):
@@ -108,10 +129,11 @@ class CrossAttentionLayer(nn.Module):
         self.mlp_norm = norm(width)
         self.mlp = GatedMLP(width, mlp_width)
 
-    def forward(self, x: Tensor, rope: RopeTable, allowed: Tensor, cached: KeyValue) -> Tensor:
+    def forward(self, x: Tensor, rope: RopeTable, allowed: Mask, cached: KeyValue) -> Tensor:
         """[b, t, width] to the same; see `CrossAttention.forward`."""
-        x = x + self.self_attn(self.input_norm(x), rope, allowed, cached)
-        return x + self.mlp(self.mlp_norm(x))
+        mixed = self.self_attn(self.input_norm(x), rope, allowed, cached)
+        x, normed = self.mlp_norm.add(x, mixed)
+        return x + self.mlp(normed)
 
 
 class KeyValueLayer(nn.Module):

@@ -84,6 +84,11 @@ class QuantizedLinear(nn.Module, ABC):
                 held[dtype] = self.dense(dtype)
         return dense_linear(x, held[dtype], self.bias)
 
+    @property
+    def holds_dense(self) -> bool:
+        """Whether it is inside `dequantized`: what is unpacked already, no kernel unpacks again."""
+        return self._held is not None
+
     def extra_repr(self) -> str:
         """Describe the layer as nn.Linear does."""
         return (

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from fastvla_core.errors import QuantError
 from fastvla_core.kernels import nf4_linear as kernel
+from fastvla_core.kernels.activation import ActivationName
 from fastvla_core.kernels.nf4_linear.reference import compute_dtype, dense_linear
 
 from . import int8, nf4
@@ -97,6 +98,10 @@ class Nf4Linear(QuantizedLinear):
     def multiply(self, x: Tensor) -> Tensor:
         """Multiply by the packed weight; on CUDA by the fused kernel."""
         return kernel.nf4_linear(x, self.packed_weight, self.bias)
+
+    def activated(self, x: Tensor, activation: ActivationName) -> Tensor:
+        """What an activation makes of the layer's output; on CUDA in the fused kernel."""
+        return kernel.nf4_linear(x, self.packed_weight, self.bias, activation=activation)
 
     def weight_state(self) -> dict[str, Tensor]:
         """Return the tensors that bitsandbytes' Linear4bit stores."""

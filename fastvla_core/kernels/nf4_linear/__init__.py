@@ -2,6 +2,7 @@
 
 On the CPU: unpack, then multiply (`reference`). On CUDA (`triton`): up to `FUSED_ROWS` rows of x,
 one kernel that unpacks in registers; above that, a Triton unpack and the vendor's matrix product.
+The gradient of x unpacks again, or, where `FASTVLA_KERNELS` names `nf4_backward`, in registers too.
 See README.md.
 """
 
@@ -14,6 +15,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from fastvla_core.errors import KernelInputError
+from fastvla_core.kernels.activation import ActivationName
+from fastvla_core.kernels.switch import needs_gradient, takes_kernel
 
 from . import reference
 from .layout import BLOCK, NESTED_BLOCK, NF4_LEVELS, NestedScales, Nf4Weight
@@ -43,13 +46,20 @@ def dequantize(weight: Nf4Weight, dtype: torch.dtype) -> Tensor:
     return reference.dequantize(weight, dtype)
 
 
-def nf4_linear(x: Tensor, weight: Nf4Weight, bias: Tensor | None = None) -> Tensor:
-    """Multiply by an NF4 weight.
+def nf4_linear(
+    x: Tensor,
+    weight: Nf4Weight,
+    bias: Tensor | None = None,
+    *,
+    activation: ActivationName | None = None,
+) -> Tensor:
+    """Multiply by an NF4 weight, and apply an activation.
 
     Args:
         x: [..., K], float32, float16 or bfloat16, any strides.
         weight: W of shape (N, K) on the device of `x`.
         bias: [N] or None.
+        activation: What the product goes through, if anything.
     Returns:
         [..., N] in the type of `x`. Gradients flow to `x` and `bias`.
     Raises:
@@ -57,13 +67,13 @@ def nf4_linear(x: Tensor, weight: Nf4Weight, bias: Tensor | None = None) -> Tens
     Source: QLoRA, arXiv:2305.14314.
     """
     _check(x, weight)
-    if torch.is_grad_enabled() and (x.requires_grad or (bias is not None and bias.requires_grad)):
+    if needs_gradient(x, bias):
         if torch.compiler.is_compiling():
             # The compiler decides itself whether to unpack again in the backward pass.
-            return reference.nf4_linear(x, weight, bias)
+            return reference.nf4_linear(x, weight, bias, activation)
         result: Tensor = _Nf4Linear.apply(x, bias, weight)
-        return result
-    return _forward(x, weight, bias)
+        return reference.activate(result, activation)
+    return _forward(x, weight, bias, activation)
 
 
 def _check(x: Tensor, weight: Nf4Weight) -> None:
@@ -78,14 +88,26 @@ def _check(x: Tensor, weight: Nf4Weight) -> None:
         )
 
 
-def _forward(x: Tensor, weight: Nf4Weight, bias: Tensor | None) -> Tensor:
+def _forward(
+    x: Tensor, weight: Nf4Weight, bias: Tensor | None, activation: ActivationName | None = None
+) -> Tensor:
     if not x.is_cuda:
-        return reference.nf4_linear(x, weight, bias)
+        return reference.nf4_linear(x, weight, bias, activation)
     from . import triton
 
     if x.numel() <= FUSED_ROWS * x.shape[-1]:
-        return triton.nf4_linear(x, weight, bias)
-    return reference.dense_linear(x, triton.dequantize(weight, x.dtype), bias)
+        return triton.nf4_linear(x, weight, bias, activation=activation)
+    product = reference.dense_linear(x, triton.dequantize(weight, x.dtype), bias)
+    return reference.activate(product, activation)
+
+
+def _input_gradient(grad: Tensor, weight: Nf4Weight) -> Tensor:
+    if takes_kernel("nf4_backward", grad):
+        from . import triton
+
+        return triton.input_gradient(grad, weight)
+    dense_nk = dequantize(weight, reference.compute_dtype(grad))
+    return (grad.to(dense_nk.dtype) @ dense_nk).to(grad.dtype)
 
 
 class _Nf4Linear(torch.autograd.Function):
@@ -102,8 +124,7 @@ class _Nf4Linear(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         grad_x = grad_bias = None
         if ctx.needs_input_grad[0]:
-            dense_nk = dequantize(ctx.weight, reference.compute_dtype(grad))
-            grad_x = (grad.to(dense_nk.dtype) @ dense_nk).to(grad.dtype)
+            grad_x = _input_gradient(grad, ctx.weight)
         if ctx.needs_input_grad[1]:
             rows = grad.reshape(-1, grad.shape[-1])
             grad_bias = rows.sum(0, dtype=torch.float32).to(ctx.bias_dtype)

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fastvla_core.kernels.activation import FUNCTIONS, ActivationName
+
 from .layout import Nf4Weight, pair_table
 
 
@@ -44,9 +46,16 @@ def dequantize(weight: Nf4Weight, dtype: torch.dtype) -> Tensor:
     return flat.view(rows, columns).to(dtype)
 
 
-def nf4_linear(x: Tensor, weight: Nf4Weight, bias: Tensor | None) -> Tensor:
-    """Return x @ W^T + bias in the type of `x`; see `fastvla_core.kernels.nf4_linear`."""
-    return dense_linear(x, dequantize(weight, compute_dtype(x)), bias)
+def nf4_linear(
+    x: Tensor, weight: Nf4Weight, bias: Tensor | None, activation: ActivationName | None = None
+) -> Tensor:
+    """activation(x @ W^T + bias) in the type of `x`; see `fastvla_core.kernels.nf4_linear`."""
+    return activate(dense_linear(x, dequantize(weight, compute_dtype(x)), bias), activation)
+
+
+def activate(x: Tensor, activation: ActivationName | None) -> Tensor:
+    """What a named activation makes of `x`; itself where there is none."""
+    return x if activation is None else FUNCTIONS[activation](x)
 
 
 def compute_dtype(x: Tensor) -> torch.dtype:

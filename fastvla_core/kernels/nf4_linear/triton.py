@@ -1,4 +1,4 @@
-"""Triton: unpack alone, and unpack fused into a tiled matrix product.
+"""Triton: unpack alone, fused into a tiled matrix product, and into the gradient of its input.
 
 Shape suffixes: m rows of x, n output features, k input features, j pairs of input features.
 A row's start n * K may exceed 31 bits, its block number does not: only the row's base pointer is
@@ -10,12 +10,14 @@ A row's start n * K may exceed 31 bits, its block number does not: only the row'
 # pyright: reportCallIssue=false, reportGeneralTypeIssues=false
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+
+from fastvla_core.kernels.activation import ActivationName
+from fastvla_core.kernels.tiles import Tiles
+from fastvla_core.kernels.triton_parts import activate
 
 from .layout import NESTED_BLOCK, Nf4Weight, level_table
 
@@ -127,6 +129,7 @@ def _linear_kernel(
     PAIRED: tl.constexpr,
     ALIGNED: tl.constexpr,
     HAS_BIAS: tl.constexpr,
+    ACTIVATION: tl.constexpr,
     TILE_M: tl.constexpr,
     TILE_N: tl.constexpr,
     TILE_K: tl.constexpr,
@@ -166,19 +169,50 @@ def _linear_kernel(
 
     if HAS_BIAS:
         acc_mn += tl.load(bias + offs_n, mask=mask_n, other=0.0).to(tl.float32)[None, :]
+    acc_mn = activate(acc_mn, ACTIVATION)
     out_mn = out + offs_m.to(tl.int64)[:, None] * N + offs_n[None, :]
     tl.store(out_mn, acc_mn.to(out.dtype.element_ty), mask=mask_m & mask_n[None, :])
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tiles:
-    """Tile sizes of one launch; powers of two, at least 16 by 16 by 32."""
-
-    m: int
-    n: int
-    k: int
-    warps: int
-    stages: int
+@triton.jit
+def _gradient_kernel(
+    grad, packed, absmax, code, absmax2, offset, levels, out, M, N,
+    K: tl.constexpr, BLOCK: tl.constexpr, BLOCK2: tl.constexpr, NESTED: tl.constexpr,
+    PAIRED: tl.constexpr, ALIGNED: tl.constexpr,
+    TILE_M: tl.constexpr, TILE_N: tl.constexpr, TILE_K: tl.constexpr,
+):  # fmt: skip
+    """A tile [m, k] of grad @ W: the weight's tile is unpacked as the forward pass does it."""
+    k0 = tl.program_id(0) * TILE_K
+    offs_m = tl.program_id(1) * TILE_M + tl.arange(0, TILE_M)
+    mask_m = (offs_m < M)[:, None]
+    grad_row = grad + offs_m.to(tl.int64)[:, None] * N
+    kind = grad.dtype.element_ty
+    even_mj = tl.zeros((TILE_M, TILE_K // 2), dtype=tl.float32)
+    odd_mj = tl.zeros((TILE_M, TILE_K // 2), dtype=tl.float32)
+    whole_mk = tl.zeros((TILE_M, TILE_K), dtype=tl.float32)
+    for n0 in range(0, N, TILE_N):
+        offs_n = n0 + tl.arange(0, TILE_N)
+        mask_n = offs_n < N
+        start_n = offs_n.to(tl.int64) * K
+        grad_mn = tl.load(grad_row + offs_n[None, :], mask=mask_m & mask_n[None, :], other=0.0)
+        if PAIRED:
+            even_nj, odd_nj = _paired_tile(
+                packed, absmax, code, absmax2, offset, levels, start_n, mask_n, k0,
+                K, BLOCK, BLOCK2, NESTED, ALIGNED, TILE_K,
+            )  # fmt: skip
+            even_mj = tl.dot(grad_mn, even_nj.to(kind), even_mj, input_precision="ieee")
+            odd_mj = tl.dot(grad_mn, odd_nj.to(kind), odd_mj, input_precision="ieee")
+        else:
+            w_nk = _straddling_tile(
+                packed, absmax, code, absmax2, offset, levels, start_n, mask_n, k0,
+                K, BLOCK, BLOCK2, NESTED, TILE_K,
+            )  # fmt: skip
+            whole_mk = tl.dot(grad_mn, w_nk.to(kind), whole_mk, input_precision="ieee")
+    if PAIRED:
+        whole_mk = tl.interleave(even_mj, odd_mj)
+    offs_k = k0 + tl.arange(0, TILE_K)
+    out_mk = out + offs_m.to(tl.int64)[:, None] * K + offs_k[None, :]
+    tl.store(out_mk, whole_mk.to(out.dtype.element_ty), mask=mask_m & (offs_k < K)[None, :])
 
 
 def pick_tiles(rows: int, inputs: int, dtype: torch.dtype) -> Tiles:
@@ -213,9 +247,14 @@ def dequantize(weight: Nf4Weight, dtype: torch.dtype, *, out: Tensor | None = No
 
 
 def nf4_linear(
-    x: Tensor, weight: Nf4Weight, bias: Tensor | None, *, out: Tensor | None = None
+    x: Tensor,
+    weight: Nf4Weight,
+    bias: Tensor | None,
+    *,
+    activation: ActivationName | None = None,
+    out: Tensor | None = None,
 ) -> Tensor:
-    """Return x @ W^T + bias by the fused kernel; `out`, if given, is contiguous [rows, N]."""
+    """activation(x @ W^T + bias) by the fused kernel; `out`, if given, is contiguous [rows, N]."""
     outputs, inputs = weight.shape
     x_mk = x.reshape(-1, inputs)
     rows = x_mk.shape[0]
@@ -237,13 +276,34 @@ def nf4_linear(
             PAIRED=inputs % 2 == 0,
             ALIGNED=inputs % weight.block == 0 and weight.block % tiles.k == 0,
             HAS_BIAS=bias is not None,
-            TILE_M=tiles.m,
-            TILE_N=tiles.n,
-            TILE_K=tiles.k,
-            num_warps=tiles.warps,
-            num_stages=tiles.stages,
+            ACTIVATION=activation or "",
+            **tiles.constants,
         )
     return out.view(*x.shape[:-1], outputs)
+
+
+def input_gradient(grad: Tensor, weight: Nf4Weight, *, out: Tensor | None = None) -> Tensor:
+    """grad @ W, [..., N] to [..., K], without an unpacked weight; `out` is contiguous [rows, K]."""
+    outputs, inputs = weight.shape
+    grad_mn = grad.reshape(-1, outputs).contiguous()
+    rows = grad_mn.shape[0]
+    if out is None:
+        out = torch.empty((rows, inputs), dtype=grad.dtype, device=grad.device)
+    tiles = pick_tiles(rows, inputs, grad.dtype)
+    if rows:
+        _gradient_kernel[(triton.cdiv(inputs, tiles.k), triton.cdiv(rows, tiles.m))](
+            grad_mn,
+            *_weight_arguments(weight),
+            out,
+            rows,
+            outputs,
+            K=inputs,
+            **_weight_constants(weight),
+            PAIRED=inputs % 2 == 0,
+            ALIGNED=inputs % weight.block == 0 and weight.block % tiles.k == 0,
+            **tiles.constants,
+        )
+    return out.view(*grad.shape[:-1], inputs)
 
 
 def _weight_arguments(weight: Nf4Weight) -> tuple[Tensor, ...]:

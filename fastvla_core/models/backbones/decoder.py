@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fastvla_core.layers.attention import AttentionShape, KeyValue
+from fastvla_core.layers.attention import AttentionShape, KeyValue, Mask
 from fastvla_core.layers.mlp import Activation, gelu_tanh
 from fastvla_core.layers.norm import OffsetRMSNorm, RMSNorm
 from fastvla_core.layers.rope import RopeTable, rope_table_of_angles
@@ -45,7 +45,7 @@ class DecoderSize:
 class DecoderStyle:
     """What tells one family of decoders from another: norm and activation."""
 
-    norm: Callable[..., nn.Module]
+    norm: Callable[..., RMSNorm]
     activation: Activation
 
     def norm_of(self, size: DecoderSize) -> Norm:
@@ -99,7 +99,7 @@ class Decoder(nn.Module):
         self,
         x_btw: Tensor,
         positions_bt: Tensor,
-        allowed: Tensor,
+        allowed: Mask,
         past: Sequence[KeyValue] | None = None,
     ) -> tuple[KeyValue, ...]:
         """Keys and values of every layer, which is all that an action expert reads.
@@ -124,7 +124,7 @@ class Decoder(nn.Module):
         self,
         x_btw: Tensor,
         positions_bt: Tensor,
-        allowed: Tensor,
+        allowed: Mask,
         past: Sequence[KeyValue] | None = None,
     ) -> tuple[Tensor, tuple[KeyValue, ...]]:
         """The normalised output [b, t, w], and keys and values of every layer, `past` included.

@@ -14,7 +14,10 @@ from typing import Any, ClassVar, cast
 import torch
 from torch import Tensor, nn
 
-from fastvla_core.layers.attention import KeyValue, block_mask
+from fastvla_core.layers.attention import BlockMask, KeyValue, block_mask
+from fastvla_core.layers.flow_steps import folds_steps, step_by, step_times
+from fastvla_core.layers.norm import Steering
+from fastvla_core.layers.transformer import LayerSteering
 from fastvla_core.models.backbones.decoder import Decoder
 from fastvla_core.models.flow_prefix import FlowPrefix, Velocity
 from fastvla_core.models.policies.flow_vla import flow
@@ -54,8 +57,8 @@ class PrefixTokens:
         return self.mask_bp.cumsum(dim=1) - 1
 
     @property
-    def allowed(self) -> Tensor:
-        """Who may look at whom, [b, 1, p, p]."""
+    def allowed(self) -> BlockMask:
+        """Who may look at whom, over [b, 1, p, p]."""
         return block_mask(self.blocks_p, self.blocks_p, self.mask_bp)
 
     def pruned(self, options: VisionTokens, hints: Hints) -> PrefixTokens:
@@ -85,6 +88,41 @@ class Prefix:
         mask_bp = self.mask_bp if self.kept is None else self.kept.mask_bp
         return mask_bp.sum(dim=1, keepdim=True)
 
+    def seen_by(self, tokens: int) -> BlockMask:
+        """The mask of as many tokens that all look at the real prefix and at nothing else."""
+        block = torch.zeros(1, dtype=torch.long, device=self.mask_bp.device)
+        return block_mask(block.expand(tokens), block.expand(self.mask_bp.shape[1]), self.mask_bp)
+
+
+@dataclass(frozen=True, slots=True)
+class ExpertSteering:
+    """What a condition makes of all adaptive norms of an expert."""
+
+    layers: tuple[LayerSteering, ...]
+    final: Steering
+
+    def at(self, row: int) -> ExpertSteering:
+        """What one row of the condition asks for, for all samples."""
+        return ExpertSteering(tuple(layer.at(row) for layer in self.layers), self.final.at(row))
+
+
+@dataclass(frozen=True, slots=True)
+class TimeFeatures:
+    """What depends on the flow time alone.
+
+    Attributes:
+        embedded_bd: For the expert's input, or, where norms are adaptive, their condition.
+        steering: What adaptive norms make of it, once that is known.
+    """
+
+    embedded_bd: Tensor
+    steering: ExpertSteering | None = None
+
+    def at(self, row: int) -> TimeFeatures:
+        """Those of one time, for all samples."""
+        steering = None if self.steering is None else self.steering.at(row)
+        return TimeFeatures(self.embedded_bd[row : row + 1], steering)
+
 
 @dataclass(frozen=True, slots=True)
 class Suffix:
@@ -94,22 +132,25 @@ class Suffix:
         x_bsd: Embeddings, the noisy actions last.
         blocks_s: Attention block of each token among themselves.
         condition_bd: What steers adaptive norms; None where the norms are plain.
+        steering: What the norms made of the condition ahead; None where they still have to.
     """
 
     x_bsd: Tensor
     blocks_s: Tensor
     condition_bd: Tensor | None = None
+    steering: ExpertSteering | None = None
 
     def positions_bs(self, prefix: Prefix) -> Tensor:
         """Integer positions: right behind the real prefix tokens."""
         return prefix.length_b1 + torch.arange(self.x_bsd.shape[1], device=self.x_bsd.device)
 
-    def allowed(self, prefix: Prefix) -> Tensor:
-        """Who may look at whom, [b, 1, s, p + s]: the real prefix, and own blocks."""
-        mask_bp = prefix.mask_bp
-        seen = mask_bp[:, None, None, :].expand(-1, 1, len(self.blocks_s), -1)
-        own = block_mask(self.blocks_s, self.blocks_s, mask_bp.new_ones(1, len(self.blocks_s)))
-        return torch.cat([seen, own.expand(len(mask_bp), -1, -1, -1)], dim=-1)
+    def allowed(self, prefix: Prefix) -> BlockMask:
+        """Who may look at whom, over [b, 1, s, p + s]: the real prefix, and own blocks."""
+        mask_bp, own = prefix.mask_bp, self.blocks_s
+        # The whole prefix comes before every own block.
+        before = own.new_full((mask_bp.shape[1],), -1)
+        mask = torch.cat([mask_bp, mask_bp.new_ones(len(mask_bp), len(own))], dim=1)
+        return block_mask(own, torch.cat([before, own]), mask)
 
 
 class FlowExpertModel(nn.Module, ABC):
@@ -128,6 +169,7 @@ class FlowExpertModel(nn.Module, ABC):
     config: Any
     vision_tokens: VisionTokens = ALL_TOKENS
     prunings: ClassVar[tuple[Pruning, ...]] = ("adaptive", "uniform", "pool")
+    action_out: nn.Linear
 
     @property
     @abstractmethod
@@ -160,8 +202,20 @@ class FlowExpertModel(nn.Module, ABC):
         """Run the language model over the embedded observation."""
 
     @abstractmethod
+    def time_features(self, time_b: Tensor) -> TimeFeatures:
+        """What depends on the flow times alone (float32, 1 is noise)."""
+
+    @abstractmethod
+    def suffix_at(self, noisy_bta: Tensor, features: TimeFeatures, batch: Batch) -> Suffix:
+        """Embed noisy actions, one time per sample or one for all."""
+
     def suffix_tokens(self, noisy_bta: Tensor, time_b: Tensor, batch: Batch) -> Suffix:
-        """Embed noisy actions at their flow times (float32, 1 is noise)."""
+        """Embed noisy actions at their flow times."""
+        return self.suffix_at(noisy_bta, self.time_features(time_b), batch)
+
+    def folded_times(self, time_s: Tensor) -> TimeFeatures:
+        """The features of all times of a flow at once; `at` takes one out."""
+        return self.time_features(time_s)
 
     @abstractmethod
     def read_suffix(self, suffix: Suffix, prefix: Prefix) -> Tensor:
@@ -248,12 +302,16 @@ class FlowExpertModel(nn.Module, ABC):
         """
         layout, prefix = self.observed(batch, self.vision_tokens, memory=memory)
         steps, watch = self.config.flow_steps, None
-        field = self.velocity_field(prefix, batch)
         if memory is not None and self.vision_tokens.pruning == "adaptive":
             watch = self.watch()
-            field = watching_last(field, watch, steps=steps)
-        followed = field if continued is None else continued.conditioned(field)
-        actions = flow.integrate(followed, noise_bta.float(), steps=steps)
+        if watch is None and continued is None and folds_steps(self.action_out, noise_bta):
+            actions = self._folded_flow(prefix, batch, noise_bta.float())
+        else:
+            field = self.velocity_field(prefix, batch)
+            if watch is not None:
+                field = watching_last(field, watch, steps=steps)
+            followed = field if continued is None else continued.conditioned(field)
+            actions = flow.integrate(followed, noise_bta.float(), steps=steps)
         if watch is not None and memory is not None and layout is not None:
             attention = watch.attention_bq
             memory.remember(batch["images"], attention, layout=layout, kept=prefix.kept)
@@ -320,10 +378,21 @@ class FlowExpertModel(nn.Module, ABC):
         if whole:
             return whole[0]
         if first < x.shape[1]:
+            allowed = block_mask(tokens.blocks_p[first:], tokens.blocks_p, mask)
             known = self.language_model.memory(
-                x[:, first:], positions[:, first:], tokens.allowed[:, :, first:], past=known
+                x[:, first:], positions[:, first:], allowed, past=known
             )
         return Prefix(known, mask, tokens.kept)
+
+    def _folded_flow(self, prefix: Prefix, batch: Batch, x_bta: Tensor) -> Tensor:
+        """The same flow with all that depends on its times made first, each step in one kernel."""
+        steps, chunk = self.config.flow_steps, x_bta.shape[1]
+        features = self.folded_times(step_times(steps, device=x_bta.device))
+        for step in range(steps):
+            suffix = self.suffix_at(x_bta, features.at(step), batch)
+            hidden = self.read_suffix(suffix, prefix)[:, -chunk:]
+            x_bta = step_by(self.action_out, x_bta, hidden, steps=steps)
+        return x_bta
 
     def velocity_field(self, prefix: Prefix, batch: Batch) -> Velocity:
         """The velocity as a function of point and time alone, for integration."""

@@ -68,7 +68,7 @@ def _flow(model: FlowExpertModel, batch: Batch, case: Case) -> dict[str, Tensor]
     suffix = model.suffix_tokens(noise, start, batch)
     found |= {
         "mid/suffix_embs_step0": suffix.x_bsd,
-        "mid/suffix_att_2d": suffix.allowed(prefix)[:, 0],
+        "mid/suffix_att_2d": suffix.allowed(prefix).dense[:, 0],
         "mid/suffix_position_ids": suffix.positions_bs(prefix),
         # The reference keeps the actions only.
         "mid/suffix_out_step0": _like(
@@ -144,7 +144,7 @@ def _prefix(
     found = {
         "mid/prefix_embs": tokens.x_bpw,
         "mid/prefix_pad_mask": tokens.mask_bp,
-        "mid/prefix_att_2d": tokens.allowed[:, 0],
+        "mid/prefix_att_2d": tokens.allowed.dense[:, 0],
         "mid/prefix_position_ids": tokens.positions_bp,
         "mid/prefix_out": output,
     }

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from fastvla_core.layers.attention import CrossAttention
+from fastvla_core.layers.attention import CrossAttention, Mask, dense_mask
 from fastvla_core.models.flow_prefix import Velocity
 
 
@@ -67,14 +67,17 @@ class AttentionWatch:
             self._seen_bq.append(_weights(rope.rotate(query), memory.key_bgsd, allowed))
 
 
-def _weights(q_bhtd: Tensor, key_bgqd: Tensor, allowed: Tensor) -> Tensor:
+def _weights(q_bhtd: Tensor, key_bgqd: Tensor, allowed: Mask) -> Tensor:
     """Mean softmax attention among the prefix tokens alone, [b, q]."""
     b, h, t, d = q_bhtd.shape
     groups, length = key_bgqd.shape[1:3]
     scores = q_bhtd.reshape(b, groups, h // groups * t, d) @ key_bgqd.mT
     scores_bhtq = (scores.float() * d**-0.5).view(b, h, t, length)
-    hidden = ~allowed[..., :length]
-    return scores_bhtq.masked_fill(hidden, float("-inf")).softmax(dim=-1).mean(dim=(1, 2))
+    seen = dense_mask(allowed)
+    assert seen is not None
+    return (
+        scores_bhtq.masked_fill(~seen[..., :length], float("-inf")).softmax(dim=-1).mean(dim=(1, 2))
+    )
 
 
 def watching_last(velocity: Velocity, watch: AttentionWatch, *, steps: int) -> Velocity:

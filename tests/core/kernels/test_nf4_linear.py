@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastvla_core.errors import KernelInputError
+from fastvla_core.kernels.activation import FUNCTIONS, ActivationName
 from fastvla_core.kernels.nf4_linear import NF4_LEVELS, dequantize, nf4_linear
 from fastvla_core.quant import nf4
 
@@ -45,6 +46,23 @@ def test_product_equals_the_unpacked_one(shape: tuple[int, ...], dtype: torch.dt
     assert (result.dtype, result.shape) == (dtype, (*shape[:-1], 20))
     step = 1e-5 if dtype == torch.float32 else 4e-2 if dtype == torch.bfloat16 else 5e-3
     torch.testing.assert_close(result.double(), exact, atol=step, rtol=step)
+
+
+@pytest.mark.parametrize("with_gradients", [False, True])
+@pytest.mark.parametrize("activation", ["relu", "silu", "gelu_tanh"])
+def test_an_activation_comes_behind_the_bias(
+    activation: ActivationName, with_gradients: bool
+) -> None:
+    weight, bias = nf4.quantize(torch.randn(20, 64)), torch.randn(20)
+    x = torch.randn(3, 64, requires_grad=with_gradients)
+    found = nf4_linear(x, weight, bias, activation=activation)
+    assert torch.equal(found, FUNCTIONS[activation](nf4_linear(x, weight, bias)))
+    if with_gradients:
+        (grad,) = torch.autograd.grad(found.sum(), x)
+        (expected,) = torch.autograd.grad(
+            FUNCTIONS[activation](x @ dequantize(weight, torch.float32).T + bias).sum(), x
+        )
+        torch.testing.assert_close(grad, expected, atol=1e-4, rtol=1e-4)
 
 
 def test_half_precision_on_a_cpu_is_multiplied_in_float32() -> None:

@@ -6,8 +6,7 @@ steps, a action dimensions (padded), s suffix tokens, d expert width.
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -28,10 +27,12 @@ from fastvla_core.models.backbones.paligemma import PaliGemma
 from fastvla_core.models.backbones.siglip import Siglip
 from fastvla_core.models.heads.flow_expert import (
     Batch,
+    ExpertSteering,
     FlowExpertModel,
     Prefix,
     PrefixTokens,
     Suffix,
+    TimeFeatures,
 )
 from fastvla_core.models.policies.pi.config import PiConfig
 from fastvla_core.models.vision_tokens.layout import PrefixLayout
@@ -78,9 +79,18 @@ class AdaptiveGemmaExpert(nn.Module):
         assert suffix.condition_bd is not None
         x, allowed = suffix.x_bsd, suffix.allowed(prefix)
         rope = rotation(suffix.positions_bs(prefix), self.size)
-        for layer, memory in zip(self.layers, prefix.layers, strict=True):
-            x = layer(x, rope, allowed, memory, suffix.condition_bd)
-        return self.final_norm(x, suffix.condition_bd)[0]
+        steering = suffix.steering or self.steering(suffix.condition_bd)
+        for layer, memory, own in zip(self.layers, prefix.layers, steering.layers, strict=True):
+            x = layer(x, rope, allowed, memory, own)
+        return self.final_norm(x, steering.final)
+
+    def steering(self, condition_bd: Tensor) -> ExpertSteering:
+        """What the condition asks of all norms."""
+        layers: Any = self.layers
+        return ExpertSteering(
+            tuple(layer.steering(condition_bd) for layer in layers),
+            self.final_norm.steering(condition_bd),
+        )
 
 
 class PiModel(FlowExpertModel):
@@ -152,10 +162,6 @@ class PiModel(FlowExpertModel):
         layers = self.paligemma.text.memory(tokens.x_bpw, tokens.positions_bp, tokens.allowed)
         return Prefix(layers, tokens.mask_bp, tokens.kept)
 
-    @abstractmethod
-    def suffix_tokens(self, noisy_bta: Tensor, time_b: Tensor, batch: Batch) -> Suffix:
-        """Embed noisy actions at their flow times."""
-
     def read_suffix(self, suffix: Suffix, prefix: Prefix) -> Tensor:
         """Run the expert; [b, s, d]."""
         return self.expert(suffix, prefix)
@@ -185,12 +191,16 @@ class Pi0(PiModel):
         self.time_in = nn.Linear(2 * width, width)
         self.time_out = nn.Linear(width, width)
 
-    def suffix_tokens(self, noisy_bta: Tensor, time_b: Tensor, batch: Batch) -> Suffix:
+    def time_features(self, time_b: Tensor) -> TimeFeatures:
+        """The sinusoid."""
+        return TimeFeatures(self.embedded_time(time_b))
+
+    def suffix_at(self, noisy_bta: Tensor, features: TimeFeatures, batch: Batch) -> Suffix:
         """[state, actions]: the state is blind to the actions, which see each other."""
         dtype = self.action_in.weight.dtype
         state = self.state_in(batch["state"].to(dtype))[:, None]
         action = self.action_in(noisy_bta.to(dtype))
-        time = self.embedded_time(time_b)[:, None].expand_as(action)
+        time = features.embedded_bd[:, None].expand_as(action)
         joined = self.time_in(torch.cat([action, time], dim=-1))
         x = torch.cat([state, self.time_out(functional.silu(joined))], dim=1)
         blocks = torch.ones(x.shape[1], dtype=torch.long, device=x.device)
@@ -204,6 +214,8 @@ class Pi05(PiModel):
     Source: arXiv:2504.16054.
     """
 
+    expert: AdaptiveGemmaExpert
+
     def __init__(self, config: PiConfig) -> None:
         super().__init__(config)
         width = config.expert.width
@@ -211,10 +223,18 @@ class Pi05(PiModel):
         self.time_in = nn.Linear(width, width)
         self.time_out = nn.Linear(width, width)
 
-    def suffix_tokens(self, noisy_bta: Tensor, time_b: Tensor, batch: Batch) -> Suffix:
+    def time_features(self, time_b: Tensor) -> TimeFeatures:
+        """The condition."""
+        hidden = functional.silu(self.time_in(self.embedded_time(time_b)))
+        return TimeFeatures(functional.silu(self.time_out(hidden)))
+
+    def folded_times(self, time_s: Tensor) -> TimeFeatures:
+        """The conditions, and what the norms make of them: each weight is read once."""
+        condition = self.time_features(time_s).embedded_bd
+        return TimeFeatures(condition, self.expert.steering(condition))
+
+    def suffix_at(self, noisy_bta: Tensor, features: TimeFeatures, batch: Batch) -> Suffix:
         """The actions, one block, and the condition."""
         x = self.action_in(noisy_bta.to(self.action_in.weight.dtype))
-        hidden = functional.silu(self.time_in(self.embedded_time(time_b)))
-        condition = functional.silu(self.time_out(hidden))
         blocks = torch.zeros(x.shape[1], dtype=torch.long, device=x.device)
-        return Suffix(x, blocks, condition)
+        return Suffix(x, blocks, features.embedded_bd, features.steering)

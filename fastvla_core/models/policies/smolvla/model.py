@@ -24,6 +24,7 @@ from fastvla_core.models.heads.flow_expert import (
     Prefix,
     PrefixTokens,
     Suffix,
+    TimeFeatures,
 )
 from fastvla_core.models.policies.smolvla.config import SmolVLAConfig
 from fastvla_core.models.vision_tokens.layout import PrefixLayout
@@ -60,7 +61,7 @@ class SmolVLAExpert(nn.Module):
         rope = rotation(positions, self.size)
         from_zero = rotation(positions - positions[:, :1], self.size)
         allowed = suffix.allowed(prefix)
-        seen = prefix.mask_bp[:, None, None, :].expand(-1, 1, x.shape[1], -1)
+        seen = prefix.seen_by(x.shape[1])
         for layer, read in zip(self.layers, self.reads):
             if isinstance(layer, CrossAttentionLayer):
                 x = layer(x, from_zero, seen, prefix.layers[read])
@@ -180,18 +181,21 @@ class SmolVLA(FlowExpertModel):
         layers = self.text.memory(tokens.x_bpw, tokens.positions_bp, tokens.allowed)
         return Prefix(layers, tokens.mask_bp, tokens.kept)
 
-    def suffix_tokens(self, noisy_bta: Tensor, time_b: Tensor, batch: Batch) -> Suffix:
-        """Noisy actions joined with their time; each sees itself and those before it."""
-        dtype = self.action_in.weight.dtype
-        action = self.action_in(noisy_bta.to(dtype))
-        time = time_embedding(
+    def time_features(self, time_b: Tensor) -> TimeFeatures:
+        """The sinusoid."""
+        embedded = time_embedding(
             time_b,
-            width=action.shape[-1],
+            width=self.config.expert.width,
             min_period=self.config.min_period,
             max_period=self.config.max_period,
-        ).to(dtype)
-        joined = torch.cat([action, time[:, None].expand_as(action)], dim=-1)
-        x = self.time_out(functional.silu(self.time_in(joined)))
+        )
+        return TimeFeatures(embedded.to(self.action_in.weight.dtype))
+
+    def suffix_at(self, noisy_bta: Tensor, features: TimeFeatures, batch: Batch) -> Suffix:
+        """Noisy actions joined with their time; each sees itself and those before it."""
+        action = self.action_in(noisy_bta.to(self.action_in.weight.dtype))
+        time = features.embedded_bd[:, None].expand_as(action)
+        x = self.time_out(functional.silu(self.time_in(torch.cat([action, time], dim=-1))))
         return Suffix(x, torch.arange(x.shape[1], device=x.device))
 
     def read_suffix(self, suffix: Suffix, prefix: Prefix) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -15,3 +16,19 @@ def device() -> torch.device:
     if torch.cuda.is_available():
         return torch.device("cuda")
     pytest.skip("needs a GPU, or TRITON_INTERPRET=1 (see test_interpreter.py)")
+
+
+@pytest.fixture(params=["float32", "float16", "bfloat16"])
+def dtype(request: pytest.FixtureRequest, device: torch.device) -> torch.dtype:
+    if request.param == "bfloat16" and device.type == "cpu":
+        pytest.skip("Triton's interpreter multiplies the raw bits of bfloat16")
+    return getattr(torch, request.param)
+
+
+@pytest.fixture
+def nan_filled(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Every tensor that torch leaves uninitialised holds NaN: what is not written, shows."""
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(False)

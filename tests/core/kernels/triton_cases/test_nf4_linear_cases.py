@@ -10,6 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from fastvla_core.kernels import switch
+from fastvla_core.kernels.activation import ActivationName
 from fastvla_core.kernels.nf4_linear import Nf4Weight, nf4_linear, reference
 from fastvla_core.quant import nf4
 
@@ -69,6 +71,7 @@ def check_linear(
 
 
 SHAPES = [(1, 16, 64), (5, 33, 96), (3, 7, 53), (70, 20, 130), (17, 65, 128), (129, 3, 64)]
+GRADIENT_SHAPES = [(1, 16, 64), (5, 33, 96), (3, 7, 53), (70, 20, 130)]
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -80,6 +83,71 @@ def test_fused_product_equals_reference(
     if dtype == torch.bfloat16 and device.type == "cpu":
         pytest.skip("Triton's interpreter multiplies the raw bits of bfloat16")
     check_linear(*shape, dtype=dtype, nested=nested, device=device)
+
+
+@pytest.mark.parametrize("activation", ["relu", "silu", "gelu_tanh"])
+@pytest.mark.parametrize("k", [64, 53])
+def test_the_epilogue_adds_the_bias_and_activates(
+    activation: ActivationName, k: int, device: torch.device
+) -> None:
+    from fastvla_core.kernels.nf4_linear import triton as kernel
+
+    weight = packed(20, k, nested=False, device=device)
+    x, bias = 3 * torch.randn(5, k).to(device), torch.randn(20).to(device)
+    found = kernel.nf4_linear(x, weight, bias, activation=activation)
+    plain = x.double() @ reference.dequantize(weight, torch.float32).double().T + bias.double()
+    exact = reference.activate(plain, activation)
+    torch.testing.assert_close(found.double(), exact, atol=2e-5, rtol=2e-5)
+
+
+def check_gradient(
+    m: int, n: int, k: int, *, dtype: torch.dtype, nested: bool, device: torch.device
+) -> None:
+    from fastvla_core.kernels.nf4_linear import triton as kernel
+
+    weight = packed(n, k, nested=nested, device=device)
+    grad = torch.randn(m, n).to(device, dtype)
+    frame = nan_framed((m, k), dtype, device)
+    found = kernel.input_gradient(grad, weight, out=window(frame, (m, k)))
+    exact = grad.double() @ reference.dequantize(weight, dtype).double()
+    step = {torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 1.6e-2}[dtype]
+    torch.testing.assert_close(found.double(), exact, atol=step, rtol=step)
+    assert_frame_untouched(frame)
+
+
+@pytest.mark.parametrize("shape", GRADIENT_SHAPES)
+@pytest.mark.parametrize("nested", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, *HALF])
+def test_gradient_of_the_input_equals_the_dense_one(
+    shape: tuple[int, int, int], nested: bool, dtype: torch.dtype, device: torch.device
+) -> None:
+    if dtype == torch.bfloat16 and device.type == "cpu":
+        pytest.skip("Triton's interpreter multiplies the raw bits of bfloat16")
+    check_gradient(*shape, dtype=dtype, nested=nested, device=device)
+
+
+def test_as_many_rows_as_a_batch_of_prefixes_has(device: torch.device) -> None:
+    check_linear(1024, 3, 36, dtype=torch.float16, nested=True, device=device)
+    check_gradient(1024, 3, 36, dtype=torch.float16, nested=True, device=device)
+
+
+def test_the_switch_turns_the_gradient_kernel_on(
+    monkeypatch: pytest.MonkeyPatch, device: torch.device
+) -> None:
+    from fastvla_core.kernels.nf4_linear import triton as kernel
+
+    weight = packed(20, 96, nested=False, device=device)
+    x, grad = (torch.randn(2, 3, k).to(device) for k in (96, 20))
+    monkeypatch.setenv("FASTVLA_KERNELS", "nf4_backward")
+    switch.switched_on.cache_clear()
+    try:
+        out = nf4_linear(x.requires_grad_(), weight, activation="silu")
+        (found,) = torch.autograd.grad(out, x, grad)
+    finally:
+        switch.switched_on.cache_clear()
+    product = nf4_linear(x.detach(), weight).requires_grad_()
+    (behind,) = torch.autograd.grad(torch.nn.functional.silu(product), product, grad)
+    assert torch.equal(found, kernel.input_gradient(behind, weight))
 
 
 @settings(max_examples=15, deadline=None)
