@@ -63,8 +63,9 @@ def test_a_wrong_argument_is_one_message_and_starts_nothing(
 
 @pytest.mark.parametrize("spec", describe(BringupOptions()), ids=lambda spec: spec.name)
 def test_the_end_of_a_node_is_no_error_of_the_launch(launch_file, spec):
-    from launch import LaunchDescription, LaunchService
     from launch.actions import ExecuteProcess
+
+    from launch import LaunchDescription, LaunchService
 
     process = ExecuteProcess(cmd=["true"], on_exit=launch_file.at_exit(spec))
     service = LaunchService()
