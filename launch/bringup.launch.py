@@ -9,7 +9,7 @@ from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
 from fastvla_core.errors import FastVLAError
-from fastvla_ros.bringup_description import ARGUMENTS, BringupOptions, describe
+from fastvla_ros.bringup_description import ARGUMENTS, BringupOptions, NodeSpec, describe
 from fastvla_ros.commands_cli.bringup import check_options, truth
 from launch import LaunchContext, LaunchDescription
 
@@ -29,14 +29,15 @@ def start_nodes(context: LaunchContext) -> list[Node]:
             remappings=list(spec.remappings),
             ros_arguments=["--log-level", options.log_level],
             output="screen",
-            on_exit=[] if spec.optional else [_stop_everything(spec.name)],
+            on_exit=at_exit(spec),
         )
         for spec in describe(options)
     ]
 
 
-def _stop_everything(name: str) -> EmitEvent:
-    return EmitEvent(event=Shutdown(reason=f"{name} ended"))
+def at_exit(spec: NodeSpec) -> EmitEvent | None:
+    """What follows the end of a node; an optional one is not missed."""
+    return None if spec.optional else EmitEvent(event=Shutdown(reason=f"{spec.name} ended"))
 
 
 def read_options(context: LaunchContext) -> BringupOptions:

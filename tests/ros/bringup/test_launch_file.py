@@ -6,7 +6,7 @@ import pytest
 
 from fastvla_core.errors import FastVLAError
 from fastvla_core.resources import share_path
-from fastvla_ros.bringup_description import ARGUMENTS, BringupOptions
+from fastvla_ros.bringup_description import ARGUMENTS, BringupOptions, describe
 
 pytest.importorskip("launch_ros", reason="needs ROS 2's launch")
 
@@ -59,3 +59,15 @@ def test_a_wrong_argument_is_one_message_and_starts_nothing(
     context.launch_configurations[name] = value
     with pytest.raises(FastVLAError, match=message):
         launch_file.start_nodes(context)
+
+
+@pytest.mark.parametrize("spec", describe(BringupOptions()), ids=lambda spec: spec.name)
+def test_the_end_of_a_node_is_no_error_of_the_launch(launch_file, spec):
+    from launch.actions import ExecuteProcess
+
+    from launch import LaunchDescription, LaunchService
+
+    process = ExecuteProcess(cmd=["true"], on_exit=launch_file.at_exit(spec))
+    service = LaunchService()
+    service.include_launch_description(LaunchDescription([process]))
+    assert service.run() == 0

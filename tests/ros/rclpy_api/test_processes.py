@@ -73,7 +73,10 @@ def test_images_of_three_cameras_cross_processes(ros, start, reliability, least)
             QoSProfile(depth=60, reliability=policy),
         )
     process = start(PEERS / "cameras.py", reliability)
-    assert ros.until(lambda: all(n and n[-1] == 59 for n in numbers), timeout_s=30)
+    # The last image of a camera may be among those that are lost.
+    assert ros.until(
+        lambda: all(n and n[-1] == 59 for n in numbers) or process.poll() is not None, timeout_s=60
+    )
     publish_ms = float(process.stdout.readline())
     arrived = sum(map(len, numbers))
     print(
