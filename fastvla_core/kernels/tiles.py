@@ -42,4 +42,4 @@ def product_tiles(rows: int, dtype: torch.dtype) -> Tiles:
         return Tiles(m=16, n=32, k=64, warps=4, stages=2)
     if rows <= 64:
         return Tiles(m=64, n=32, k=64, warps=4, stages=2)
-    return Tiles(m=64, n=64, k=64, warps=8, stages=2)
+    return Tiles(m=64, n=64, k=32, warps=8, stages=2)

@@ -7,7 +7,13 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from fastvla_core.layers.attention import AttentionShape, KeyValue, KeyValueProjection, attend
+from fastvla_core.layers.attention import (
+    AttentionShape,
+    KeyValue,
+    KeyValueProjection,
+    Mask,
+    attend,
+)
 from fastvla_core.layers.linear import linear
 
 
@@ -25,8 +31,11 @@ class MemoryAttention(KeyValueProjection):
         self.q_proj = linear(width, shape.heads * shape.head_dim)
         self.o_proj = linear(shape.heads * shape.head_dim, width)
 
-    def forward(self, x_btd: Tensor, memory: KeyValue, allowed: Tensor | None) -> Tensor:
+    def forward(self, x_btd: Tensor, memory: KeyValue, allowed: Mask | None) -> Tensor:
         """[b, t, d] attends to the memory; see `attend` for `allowed`."""
+        return self.o_proj(self.mixed(x_btd, memory, allowed))
+
+    def mixed(self, x_btd: Tensor, memory: KeyValue, allowed: Mask | None) -> Tensor:
+        """The heads side by side, [b, t, h * head_dim]: what `o_proj` takes back to the width."""
         query = self.q_proj(x_btd).unflatten(-1, (self.shape.heads, -1)).transpose(1, 2)
-        mixed = attend(query, memory, allowed)
-        return self.o_proj(mixed.transpose(1, 2).flatten(2))
+        return attend(query, memory, allowed).transpose(1, 2).flatten(2)

@@ -18,6 +18,7 @@ from fastvla_core.layers.attention import AttentionShape
 from fastvla_core.layers.memory_attention import MemoryAttention
 from fastvla_core.layers.mlp import GatedMLP
 from fastvla_core.layers.norm import RMSNorm
+from fastvla_core.layers.residual import add_gated
 
 _HEAD_DIM = 64
 # Closed at first, words would be what the language model was trained on, but nothing behind the
@@ -64,8 +65,8 @@ class GatedCrossLayer(nn.Module):
     def forward(self, x_bpd: Tensor, images_bsd: Tensor, seen: Tensor) -> Tensor:
         """[b, p, d] to the same; see `attend` for `seen`."""
         memory = self.cross_attn.key_value(self.image_norm(images_bsd), None)
-        mixed = self.cross_attn(self.input_norm(x_bpd), memory, seen)
-        x = x_bpd + self.attention_gate.tanh() * mixed
+        mixed = self.cross_attn.mixed(self.input_norm(x_bpd), memory, seen)
+        x = add_gated(x_bpd, mixed, self.cross_attn.o_proj, self.attention_gate)
         return x + self.mlp_gate.tanh() * self.mlp(self.mlp_norm(x))
 
 

@@ -6,12 +6,13 @@ What regression and bins have in common. Shapes: b batch, t action steps, d widt
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from fastvla_core.errors import CheckpointError
+from fastvla_core.layers.residual import add_norm_relu, norm_relu
 from fastvla_core.models.heads.interface import ActionSizes, BackboneOffer, Context
 from fastvla_core.models.heads.reader import ActionReader, ReaderOptions
 
@@ -53,9 +54,10 @@ class ResidualMLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., d] to [..., o]."""
-        x = functional.relu(self.input(self.input_norm(x)))
-        for norm, block in zip(self.norms, self.blocks):
-            x = x + functional.relu(block(norm(x)))
+        x = norm_relu(x, self.input_norm, self.input)
+        norms: Any = self.norms
+        for norm, block in zip(norms, self.blocks):
+            x = add_norm_relu(x, norm, block)
         return self.output(self.output_norm(x))
 
 
