@@ -29,7 +29,7 @@ def describe_backbone(folder: Path, *, origin: str) -> dict[str, Any]:
     shape, count = backbone.language_shape, backbone.num_parameters
     height, width = backbone.recipe.size_of(*_CAMERA)
     entry = VLM_BACKBONES.load(origin) if origin in VLM_BACKBONES else None
-    parts = ", ".join(f"{part} {count(part) / 1e6:.2f} M" for part in family.modules)
+    parts = ", ".join(f"{part} {count(part) / 1e6:.2f} M" for part in family.part_names)
     return {
         "folder": str(folder),
         "type": f"vision-language backbone, {backbone.network.config.model_type}",

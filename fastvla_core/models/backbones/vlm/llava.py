@@ -53,7 +53,7 @@ class LlavaOneVision(SquareImages):
         after="\n{text}<|im_end|><|im_start|>assistant\n",
         answer_close="<|im_end|>",
     )
-    modules: ClassVar[Mapping[Part, tuple[str, ...]]] = {
+    part_names: ClassVar[Mapping[Part, tuple[str, ...]]] = {
         "vision": ("model.vision_tower",),
         "projector": ("model.multi_modal_projector", "model.image_newline"),
         "language": ("model.language_model", "lm_head"),

@@ -25,7 +25,7 @@ class NetworkParts(VLMBackbone):
 
     Attributes of a family:
         network_class: Name in Transformers.
-        modules: Dotted names below the network that make up each part.
+        part_names: Dotted names below the network that make up each part.
 
     Attributes:
         network: The Transformers model, its language-model head included.
@@ -34,7 +34,7 @@ class NetworkParts(VLMBackbone):
     """
 
     network_class: ClassVar[str]
-    modules: ClassVar[Mapping[Part, tuple[str, ...]]] = {
+    part_names: ClassVar[Mapping[Part, tuple[str, ...]]] = {
         "vision": ("model.vision_tower",),
         "projector": ("model.multi_modal_projector",),
         "language": ("model.language_model", "lm_head"),
@@ -49,7 +49,7 @@ class NetworkParts(VLMBackbone):
     @classmethod
     def full_precision(cls) -> tuple[str, ...]:
         """Patterns of the layers that quantisation leaves alone: projector and vocabulary."""
-        return ("lm_head", *(f"{name}*" for name in cls.modules["projector"]))
+        return ("lm_head", *(f"{name}*" for name in cls.part_names["projector"]))
 
     @property
     def language_model(self) -> Any:
@@ -101,7 +101,7 @@ class NetworkParts(VLMBackbone):
 
     def named_parts(self, part: Part) -> Iterator[tuple[str, nn.Module | nn.Parameter]]:
         """The modules (and single parameters) of a part, by their names below the network."""
-        names = sum(self.modules.values(), ()) if part == "all" else self.modules[part]
+        names = sum(self.part_names.values(), ()) if part == "all" else self.part_names[part]
         for name in names:
             parent, _, child = name.rpartition(".")
             yield name, getattr(self.network.get_submodule(parent), child)

@@ -26,7 +26,7 @@ class Qwen2VL(TransformersBackbone):
         after="{text}<|im_end|>\n<|im_start|>assistant\n",
         answer_close="<|im_end|>",
     )
-    modules: ClassVar[Mapping[Part, tuple[str, ...]]] = {
+    part_names: ClassVar[Mapping[Part, tuple[str, ...]]] = {
         "vision": ("model.visual.patch_embed", "model.visual.blocks"),
         "projector": ("model.visual.merger",),
         "language": ("model.language_model", "lm_head"),
@@ -132,7 +132,7 @@ class Qwen3VL(Qwen2VL):
         after="{text}<|im_end|>\n<|im_start|>assistant\n",
         answer_close="<|im_end|>",
     )
-    modules: ClassVar[Mapping[Part, tuple[str, ...]]] = {
+    part_names: ClassVar[Mapping[Part, tuple[str, ...]]] = {
         "vision": (
             "model.visual.patch_embed",
             "model.visual.pos_embed",

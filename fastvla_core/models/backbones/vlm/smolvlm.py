@@ -29,7 +29,7 @@ class SmolVLM(SquareImages):
         answer_open=" ",
         answer_close="<end_of_utterance>",
     )
-    modules: ClassVar[Mapping[Part, tuple[str, ...]]] = {
+    part_names: ClassVar[Mapping[Part, tuple[str, ...]]] = {
         "vision": ("model.vision_model",),
         "projector": ("model.connector",),
         "language": ("model.text_model", "lm_head"),
