@@ -32,7 +32,7 @@ def test_quantised_results_stay_close(family: str, mode: Quantization):
     assert float(cosine.mean()) > {"nf4": 0.88, "int8": 0.9995}[mode]
     names = quantized_layers(packed.network)
     assert any("q_proj" in name or "qkv" in name for name in names)
-    projector = tuple(packed.modules["projector"])
+    projector = tuple(packed.part_names["projector"])
     assert not any(name.startswith(projector) or name == "lm_head" for name in names)
     assert packed.num_parameters() == full.num_parameters()
     assert memory_bytes(packed.network) < memory_bytes(full.network)
