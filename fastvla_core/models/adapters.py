@@ -5,7 +5,6 @@ Source: LoRA, arXiv:2106.09685; QLoRA, arXiv:2305.14314.
 
 from __future__ import annotations
 
-import warnings
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -13,14 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fastvla_core.errors import CheckpointError, DependencyError
+from fastvla_core.errors import CheckpointError
 from fastvla_core.models.checkpoint import write_json, write_tensors
 from fastvla_core.models.lerobot.stored import ADAPTER, ADAPTER_CONFIG
 from fastvla_core.models.lora import LoraConfig
-from fastvla_core.quant import Int8Linear, Nf4Linear, QuantizedLinear, quantize_module
-
-_PEFT_PREFIX = "base_model.model."
-_NAME = "default"
+from fastvla_core.models.peft_layers import ADAPTER_NAME, PEFT_PREFIX, import_peft, inject
+from fastvla_core.quant import QuantizedLinear, quantize_module
 
 
 def add_adapters(model: nn.Module, config: LoraConfig, *, seed: int = 0) -> tuple[str, ...]:
@@ -50,10 +47,9 @@ def add_adapters(model: nn.Module, config: LoraConfig, *, seed: int = 0) -> tupl
             mend=f"its layers are called, for example, {', '.join(linear[:3])}",
         )
     whole = [m for n, m in model.named_modules() if _matches(n, config.whole)]
-    model.requires_grad_(False)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        _inject(model, config, chosen)
+        inject(model, _peft_config(config, chosen))
     for module in whole:
         module.requires_grad_(True)
     return chosen
@@ -81,7 +77,7 @@ def merged_state(model: nn.Module) -> dict[str, Tensor]:
             state[f"{name}.bias"] = layer.bias.detach()
     state = {key.replace(".base_layer.", "."): value for key, value in state.items()}
     for name, layer in adapted_layers(model).items():
-        weight, change = state[f"{name}.weight"], layer.get_delta_weight(_NAME)
+        weight, change = state[f"{name}.weight"], layer.get_delta_weight(ADAPTER_NAME)
         state[f"{name}.weight"] = (weight.float() + change.float()).to(weight.dtype)
     return state
 
@@ -94,7 +90,7 @@ def save_adapter(folder: Path, model: nn.Module, config: LoraConfig, *, base: st
     """
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {
-        _PEFT_PREFIX + name.replace(f".{_NAME}.", "."): value.detach()
+        PEFT_PREFIX + name.replace(f".{ADAPTER_NAME}.", "."): value.detach()
         for name, value in model.named_parameters()
         if value.requires_grad
     }
@@ -118,23 +114,10 @@ def _matches(name: str, patterns: tuple[str, ...]) -> bool:
     return bool(name) and any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
-def _inject(model: nn.Module, config: LoraConfig, names: tuple[str, ...]) -> None:
-    try:
-        import peft
-        from peft.tuners.lora import Linear
-    except ImportError as error:
-        raise DependencyError(
-            "adapters need peft, which cannot be imported",
-            mend="pip install 'fastvla[lora]'",
-        ) from error
-    options = peft.LoraConfig(
+def _peft_config(config: LoraConfig, names: tuple[str, ...]) -> Any:
+    return import_peft().LoraConfig(
         r=config.rank,
-        lora_alpha=config.alpha,  # pyright: ignore[reportArgumentType]
+        lora_alpha=config.alpha,
         lora_dropout=config.dropout,
         target_modules=list(names),
     )
-    # Packed layers compute x W^T + b like any linear layer, and that is all an adapter needs.
-    options._register_custom_module({Nf4Linear: Linear, Int8Linear: Linear})
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Unsupported layer type")
-        peft.inject_adapter_in_model(options, model, adapter_name=_NAME)

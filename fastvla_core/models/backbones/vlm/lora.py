@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
-from fastvla_core.errors import CheckpointError, DependencyError, QuantError
+from fastvla_core.errors import CheckpointError, QuantError
 from fastvla_core.models.backbones.vlm.interface import LoraOptions
 from fastvla_core.models.checkpoint import read_json, read_tensors, write_json, write_tensors
 from fastvla_core.models.lerobot.stored import ADAPTER, ADAPTER_CONFIG
-from fastvla_core.quant import Int8Linear, Nf4Linear, QuantizedLinear
+from fastvla_core.models.peft_layers import ADAPTER_NAME, PEFT_PREFIX, import_peft, inject
+from fastvla_core.quant import QuantizedLinear
 
 _MEND = "use the backbone that the adapter was trained on"
-_NAME = "default"
-# peft wraps the network it adapts in two modules of its own, and files name them.
-_PREFIX = "base_model.model."
 
 
 def add(network: nn.Module, options: LoraOptions, *, parts: Sequence[str]) -> None:
@@ -36,13 +33,13 @@ def add(network: nn.Module, options: LoraOptions, *, parts: Sequence[str]) -> No
             f"no linear layer of {', '.join(parts)} is called {', '.join(options.targets)}",
             mend="leave `targets` empty for all of them, or correct the names",
         )
-    config = _peft().LoraConfig(
+    config = import_peft().LoraConfig(
         r=options.rank,
         lora_alpha=options.alpha,
         lora_dropout=options.dropout,
         target_modules=targets,
     )
-    _inject(network, config)
+    inject(network, config)
 
 
 def load(network: nn.Module, folder: Path) -> None:
@@ -57,16 +54,16 @@ def load(network: nn.Module, folder: Path) -> None:
             f"{folder / ADAPTER_CONFIG}: 'peft_type' is {settings.get('peft_type')!r}",
             mend="only LoRA adapters are loaded; merge others with peft",
         )
-    peft = _peft()
+    peft = import_peft()
     config = peft.LoraConfig.from_pretrained(str(folder))
     config.inference_mode = False
     try:
-        _inject(network, config)
+        inject(network, config)
     # peft's word for layers that are not there.
     except ValueError as error:
         raise CheckpointError(f"{folder / ADAPTER_CONFIG}: {error}", mend=_MEND) from error
     stored = read_tensors(folder / ADAPTER)
-    tensors = {name.removeprefix(_PREFIX): tensor for name, tensor in stored.items()}
+    tensors = {name.removeprefix(PEFT_PREFIX): tensor for name, tensor in stored.items()}
     expected = _adapter_weights(network)
     wrong = sorted(
         name
@@ -81,7 +78,7 @@ def load(network: nn.Module, folder: Path) -> None:
             f"'{wrong[0]}'",
             mend=_MEND,
         )
-    peft.set_peft_model_state_dict(network, tensors, adapter_name=_NAME)
+    peft.set_peft_model_state_dict(network, tensors, adapter_name=ADAPTER_NAME)
 
 
 def save(network: nn.Module, folder: Path, *, base: str) -> None:
@@ -90,9 +87,9 @@ def save(network: nn.Module, folder: Path, *, base: str) -> None:
     Args:
         base: Folder or Hub name of the backbone that it belongs to.
     """
-    tensors = {_PREFIX + name: tensor for name, tensor in _adapter_weights(network).items()}
+    tensors = {PEFT_PREFIX + name: tensor for name, tensor in _adapter_weights(network).items()}
     write_tensors(folder / ADAPTER, tensors)
-    config: Any = network.peft_config[_NAME]  # pyright: ignore[reportIndexIssue, reportArgumentType]
+    config: Any = network.peft_config[ADAPTER_NAME]  # pyright: ignore[reportIndexIssue, reportArgumentType]
     data = {
         key: sorted(value) if isinstance(value, set) else value
         for key, value in config.to_dict().items()
@@ -114,7 +111,7 @@ def merge(network: nn.Module) -> None:
     """
     if not is_adapted(network):
         return
-    kind = _peft().tuners.lora.LoraLayer
+    kind = import_peft().tuners.lora.LoraLayer
     adapted: list[tuple[str, Any]] = [
         (name, layer) for name, layer in network.named_modules() if isinstance(layer, kind)
     ]
@@ -131,21 +128,10 @@ def merge(network: nn.Module) -> None:
     del network.peft_config
 
 
-def _inject(network: nn.Module, config: Any) -> None:
-    network.requires_grad_(False)
-    peft = _peft()
-    # Its adapter of plain linear layers calls the layer below, which is all that is needed.
-    config._register_custom_module(dict.fromkeys((Nf4Linear, Int8Linear), peft.tuners.lora.Linear))
-    with warnings.catch_warnings():
-        # peft asks the layer for its sizes, gets them, and warns that it does not know it.
-        warnings.filterwarnings("ignore", message="Unsupported layer type")
-        peft.inject_adapter_in_model(config, network, adapter_name=_NAME)
-
-
 def _adapter_weights(network: nn.Module) -> dict[str, Tensor]:
     # "auto" would ask the Hub for the vocabulary that the backbone once had.
-    return _peft().get_peft_model_state_dict(
-        network, adapter_name=_NAME, save_embedding_layers=False
+    return import_peft().get_peft_model_state_dict(
+        network, adapter_name=ADAPTER_NAME, save_embedding_layers=False
     )
 
 
@@ -158,13 +144,3 @@ def _targets(network: nn.Module, options: LoraOptions, parts: Sequence[str]) -> 
             linear = isinstance(module, (nn.Linear, QuantizedLinear)) and module is not head
             if linear and (not options.targets or full.rpartition(".")[2] in options.targets):
                 yield full
-
-
-def _peft() -> Any:
-    try:
-        import peft
-    except ImportError as error:
-        raise DependencyError(
-            f"LoRA needs peft ({error})", mend="pip install 'fastvla[vlm]'"
-        ) from error
-    return peft
