@@ -1,4 +1,4 @@
-"""Visual token pruning and caches on shapes of large policies, with random weights, in bfloat16.
+"""Visual token pruning and caches on shapes of large policies, with random weights.
 
 Random weights choose tokens at random; what is measured is time alone. Each variant sees the same
 frames in the same order, one each in turn, so that drift hits all alike.
@@ -24,6 +24,7 @@ from fastvla_core.models.vision_tokens.memory import TokenMemory
 from fastvla_core.models.vision_tokens.options import VisionTokens
 from fastvla_core.models.weightless import weightless
 from training.bench.stopwatch import Stopwatch
+from training.optimization import multiplies_bf16
 
 Scene = Literal["both cameras move", "one camera still", "both cameras still"]
 _CAMERAS, _JOINTS, _WORDS = ("front", "wrist"), 7, 20
@@ -164,10 +165,11 @@ def _frames(shapes: Shapes, scene: Scene) -> Iterator[Mapping[str, Tensor]]:
 
 
 def _with_random_weights(build: Callable[[], Any]) -> Any:
-    """The network in bfloat16; norms begin at one, all else is small noise."""
+    """The network, in bfloat16 where the processor multiplies it; norms are one, the rest noise."""
     with weightless():
         model = build()
-    model = model.to(torch.bfloat16).to_empty(device="cpu").eval()
+    dtype = torch.bfloat16 if multiplies_bf16(torch.device("cpu")) else torch.float32
+    model = model.to(dtype).to_empty(device="cpu").eval()
     generator = _generator(2)
     for parameter in model.parameters():
         if parameter.ndim == 1:

@@ -198,7 +198,8 @@ def _token_shapes(args: argparse.Namespace) -> dict[str, Any]:
     found = {}
     for name in ("smolvla", "large") if args.large else ("smolvla",):
         shapes = smolvla_shapes() if name == "smolvla" else large_shapes()
-        print(f"\nvisual tokens: one chunk of {name} shapes, bfloat16, random weights")
+        kind = str(next(shapes.model.parameters()).dtype).removeprefix("torch.")
+        print(f"\nvisual tokens: one chunk of {name} shapes, {kind}, random weights")
         rows = time_shapes(shapes, rounds=min(args.rounds, _SHAPE_ROUNDS))
         print(*map(shape_line, rows), sep="\n", flush=True)
         found[name] = [dataclasses.asdict(row) for row in rows]
