@@ -54,6 +54,7 @@ def inputs(*shapes: tuple[int, ...], device: torch.device) -> list[Tensor]:
 
 
 # The one whose norms are steered, and the one with cross-attention; pi0 has nothing of its own.
+@pytest.mark.usefixtures("device")
 @pytest.mark.parametrize("name", ["pi05", "smolvla"])
 def test_a_whole_policy_on_all_its_kernels(name: str, tmp_path: Path, turn: Turn) -> None:
     if torch.cuda.is_available():

@@ -113,6 +113,7 @@ def test_the_switch_takes_the_kernel_and_gradients_do_not(
     torch.testing.assert_close(learns.detach(), found, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.usefixtures("device")
 def test_the_command_keeps_the_fastest_that_is_right(tmp_path: Path) -> None:
     # On the CPU the interpreter takes part, and cannot win.
     shape = Shape(
