@@ -36,7 +36,7 @@ _DECLARED: tuple[tuple[str, Any, str], ...] = (
     ),
     ("quantization", "nf4", "weights of the large layers: none, nf4 or int8"),
     ("device", "auto", "auto, cpu or cuda"),
-    ("threads", 0, "CPU threads of the policy; 0 leaves PyTorch's choice"),
+    ("threads", 0, "CPU threads of the policy; 0 for one fewer than there are cores"),
     ("autostart", True, "configure and activate at once"),
     ("on_busy", "reject", "a goal while another runs: reject it, or preempt the running one"),
     ("default_timeout_s", 60.0, "deadline of goals that give none [s]"),
