@@ -25,10 +25,10 @@ from fastvla_core.models.backbones.decoder import (
 )
 from fastvla_core.models.backbones.paligemma import PaliGemma
 from fastvla_core.models.backbones.siglip import Siglip
-from fastvla_core.models.heads.flow_expert import (
-    Batch,
+from fastvla_core.models.heads.flow_expert import Batch, FlowExpertModel
+from fastvla_core.models.heads.flow_parts import (
     ExpertSteering,
-    FlowExpertModel,
+    Placement,
     Prefix,
     PrefixTokens,
     Suffix,
@@ -36,6 +36,11 @@ from fastvla_core.models.heads.flow_expert import (
 )
 from fastvla_core.models.policies.pi.config import PiConfig
 from fastvla_core.models.vision_tokens.layout import PrefixLayout
+
+
+def _placement(suffix: Suffix, prefix: Prefix, size: DecoderSize) -> Placement:
+    rope = rotation(suffix.positions_bs(prefix), size)
+    return Placement(rope, suffix.allowed(prefix))
 
 
 class GemmaExpert(nn.Module):
@@ -49,10 +54,9 @@ class GemmaExpert(nn.Module):
 
     def forward(self, suffix: Suffix, prefix: Prefix) -> Tensor:
         """[b, s, d] behind the final norm."""
-        x, allowed = suffix.x_bsd, suffix.allowed(prefix)
-        rope = rotation(suffix.positions_bs(prefix), self.size)
+        x, at = suffix.x_bsd, suffix.placement or _placement(suffix, prefix, self.size)
         for layer, memory in zip(self.layers, prefix.layers, strict=True):
-            x, _ = layer(x, rope, allowed, memory)
+            x, _ = layer(x, at.rope, at.allowed, memory)
         return self.final_norm(x)
 
 
@@ -77,11 +81,10 @@ class AdaptiveGemmaExpert(nn.Module):
     def forward(self, suffix: Suffix, prefix: Prefix) -> Tensor:
         """[b, s, d] behind the final norm."""
         assert suffix.condition_bd is not None
-        x, allowed = suffix.x_bsd, suffix.allowed(prefix)
-        rope = rotation(suffix.positions_bs(prefix), self.size)
+        x, at = suffix.x_bsd, suffix.placement or _placement(suffix, prefix, self.size)
         steering = suffix.steering or self.steering(suffix.condition_bd)
         for layer, memory, own in zip(self.layers, prefix.layers, steering.layers, strict=True):
-            x = layer(x, rope, allowed, memory, own)
+            x = layer(x, at.rope, at.allowed, memory, own)
         return self.final_norm(x, steering.final)
 
     def steering(self, condition_bd: Tensor) -> ExpertSteering:
@@ -161,6 +164,10 @@ class PiModel(FlowExpertModel):
         """Keys and values of the language model's layers."""
         layers = self.paligemma.text.memory(tokens.x_bpw, tokens.positions_bp, tokens.allowed)
         return Prefix(layers, tokens.mask_bp, tokens.kept)
+
+    def placement(self, suffix: Suffix, prefix: Prefix) -> Placement:
+        """The same for all of the expert's layers."""
+        return _placement(suffix, prefix, self.config.expert)
 
     def read_suffix(self, suffix: Suffix, prefix: Prefix) -> Tensor:
         """Run the expert; [b, s, d]."""
