@@ -16,7 +16,7 @@ from torch import Tensor
 
 from fastvla_core.contract_binding import RobotBinding, bound_config
 from fastvla_core.engines.interface import Engine
-from fastvla_core.engines.making import make_engine
+from fastvla_core.engines.making import make_engine, uploads
 from fastvla_core.engines.names import EngineChoice
 from fastvla_core.errors import CheckpointError, PolicyError
 from fastvla_core.models.checkpoint import written_atomically
@@ -26,7 +26,7 @@ from fastvla_core.models.loading import Quantization, load_config, load_model, q
 from fastvla_core.models.registry import POLICIES, PRESETS
 from fastvla_core.models.statistics import Statistics
 from fastvla_core.models.vision_tokens.memory import TokenMemory
-from fastvla_core.models.vision_tokens.options import ALL_TOKENS, VisionTokens
+from fastvla_core.models.vision_tokens.options import ALL_TOKENS, VisionTokens, use_tokens
 from fastvla_core.models.weightless import weightless
 from fastvla_core.quant import dequantized
 from fastvla_core.robot.contract import RobotContract
@@ -88,7 +88,7 @@ class FastVLA:
         self.processor = processor
         self.quantization = quantization_of(model)
         if vision_tokens is not None:
-            self._use(vision_tokens)
+            use_tokens(model, vision_tokens, kind=config.to_dict()["type"])
         self._unpacked = dequantized if self.quantization else nullcontext
         self.engine: Engine = make_engine("eager", model)
         self.reset(seed)
@@ -165,13 +165,8 @@ class FastVLA:
         processor = family.load_processor(folder, config, files=files)
         model = load_model(family, config, folder, quantization=quantization)
         model = model.to(device=device, dtype=dtype)
-        policy = cls(
-            config=config,
-            model=model,
-            processor=processor,
-            seed=seed,
-            vision_tokens=vision_tokens,
-        )
+        parts: dict[str, Any] = {"config": config, "model": model, "processor": processor}
+        policy = cls(**parts, seed=seed, vision_tokens=vision_tokens)
         if engine != "eager":
             policy.use_engine(engine)
         return policy
@@ -194,16 +189,12 @@ class FastVLA:
     def use_engine(self, choice: EngineChoice) -> None:
         """Run plain requests on another engine from now on; it is made ready first.
 
-        An engine runs what comes without anything special. A plan to continue (`prefix`), visual
-        tokens that are pruned, and what is remembered for `vision_tokens` go through the network
-        itself, which stays in memory beside the engine.
-
-        The weights must not change after this; `reconfigured` and `with_weights` give a policy
-        that is back at "eager".
+        A plan to continue (`prefix`) and `vision_tokens` that prune or remember go through the
+        network itself, which stays in memory. The weights must not change after this;
+        `reconfigured` and `with_weights` give a policy that is back at "eager".
 
         Args:
-            choice: "auto" takes the measured choice for the device where its package is installed,
-                else "eager".
+            choice: See `making.automatic` for "auto".
         Raises:
             DependencyError: the engine lacks a package, a compiler or a GPU.
             PolicyError: the policy cannot run on it.
@@ -214,6 +205,7 @@ class FastVLA:
         batch = self.processor.observation_batch([observation], device=self.device)
         engine.prepare(batch, self._noise(observation)[None].to(self.device))
         self.engine = engine
+        self.processor.upload = uploads(engine, self.device)
 
     def compile(self) -> None:
         """Compile the network's parts with Inductor; the next inference, and the first of each
@@ -387,23 +379,6 @@ class FastVLA:
             family.save_config(new, self.config)
             family.save_weights(new, self.model)
             family.save_processor(new, self.processor)
-
-    def _use(self, vision_tokens: VisionTokens) -> None:
-        kind, pruning = self.config.to_dict()["type"], vision_tokens.pruning
-        known = getattr(self.model, "prunings", ())
-        if vision_tokens.active and not known:
-            raise PolicyError(
-                f"this policy ({kind}) can neither prune its visual tokens nor reuse them",
-                mend="leave the options of the visual tokens out",
-            )
-        if pruning != "none" and pruning not in known:
-            raise PolicyError(
-                f"this policy ({kind}) cannot prune its visual tokens by '{pruning}'; it can by: "
-                f"{', '.join(known)}",
-                mend="choose another way, or train a scorer: `training.pruning` in the recipe",
-            )
-        if known:
-            self.model.vision_tokens = vision_tokens
 
     def _noise(self, observation: Observation) -> Tensor:
         text = f"{self._seed} {observation.stamp_ns}".encode()

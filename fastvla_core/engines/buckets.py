@@ -119,13 +119,15 @@ class BucketedEngine(ABC, Generic[P]):
         return len(self._prepared)
 
     def prepare(self, batch: Batch, noise_bta: Tensor) -> None:
-        """Make ready for these shapes and every length of prompt.
+        """Make ready for these shapes and every length of prompt that may come with them.
 
-        The longest prompt comes first, so that the memory that it needs serves the others.
+        A prompt that comes at its longest was padded by its processor, and always will be. The
+        longest is made first, so that the memory that it needs serves the others.
         """
-        lengths = {self._padded(batch["tokens"].shape[1])}
-        if self.model.pads_prompts:
-            lengths |= {self._padded(length) for length in self.lengths}
+        own = batch["tokens"].shape[1]
+        lengths = {self._padded(own)}
+        if self.model.pads_prompts and own < self._longest:
+            lengths |= {n for n in (*self.lengths, self._longest) if n <= self._longest}
         row, noise = (batch, noise_bta) if self.batches else (_row(batch, 0), noise_bta[:1])
         with self._lock, torch.inference_mode():
             for length in sorted(lengths, reverse=True):
@@ -148,8 +150,11 @@ class BucketedEngine(ABC, Generic[P]):
     def _padded(self, tokens: int) -> int:
         if not self.model.pads_prompts:
             return tokens
-        longest = int(self.model.config.tokenizer_max_length)
-        return prompt_length(tokens, lengths=self.lengths, longest=longest)
+        return prompt_length(tokens, lengths=self.lengths, longest=self._longest)
+
+    @property
+    def _longest(self) -> int:
+        return int(self.model.config.tokenizer_max_length)
 
     def _for(self, batch: Batch, noise_bta: Tensor, prompt: int) -> tuple[StaticRequest, P]:
         key = signature(batch, noise_bta, prompt=prompt)

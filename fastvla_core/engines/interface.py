@@ -41,19 +41,31 @@ class FlowRequest(Protocol):
 
     Attributes:
         pads_prompts: Whether further padding at the end of the prompt changes nothing.
+        action_dim: Action dimensions that are not padding.
     """
 
     config: Any
     pads_prompts: ClassVar[bool]
 
+    @property
+    def action_dim(self) -> int:
+        """See the class."""
+        ...
+
     def read_observation(self, batch: Batch) -> Any:
-        """All that a flow needs of the observation."""
+        """All that a flow needs of the observation: tensors in tuples and frozen dataclasses."""
         ...
 
     def step_features(self) -> Sequence[Any]:
-        """What depends on the flow times alone, one entry per Euler step."""
+        """What depends on the flow times alone, alike for each Euler step; tensors as above."""
         ...
 
-    def follow_flow(self, prefix: Any, batch: Batch, noise_bta: Tensor, features: Any) -> Tensor:
-        """From noise to normalised actions [b, t, a]."""
+    def flow_step(self, observed: Any, batch: Batch, x_bta: Tensor, feature: Any) -> Tensor:
+        """One Euler step, float32 [b, t, a], padded dimensions included."""
+        ...
+
+    def follow_flow(
+        self, observed: Any, batch: Batch, noise_bta: Tensor, features: Sequence[Any]
+    ) -> Tensor:
+        """All of them, from noise to normalised actions [b, t, a]."""
         ...

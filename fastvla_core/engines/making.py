@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
+from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from fastvla_core.engines.interface import Engine, FlowRequest
 from fastvla_core.engines.names import ENGINES, EngineChoice, EngineName
 from fastvla_core.engines.plain import PlainEngine
 from fastvla_core.errors import DependencyError, FastVLAError, PolicyError
 
-_PACKAGES: dict[EngineName, str] = {"openvino": "openvino", "onnxruntime": "onnx"}
+_ONNX_PACKAGES = ("onnxruntime", "onnx", "onnxscript")
 
 
 def make_engine(choice: EngineChoice, model: Any) -> Engine:
@@ -33,10 +35,6 @@ def make_engine(choice: EngineChoice, model: Any) -> Engine:
         model.compile_parts()
     if name in ("eager", "compiled"):
         return PlainEngine(model, name=name)
-    if name == "openvino":
-        from fastvla_core.engines.openvino import OpenVinoEngine
-
-        return OpenVinoEngine(model)
     if name == "onnxruntime":
         from fastvla_core.engines.onnx import OnnxEngine
 
@@ -48,9 +46,27 @@ def make_engine(choice: EngineChoice, model: Any) -> Engine:
     return static.cuda_graph_engine(model, _device(model))
 
 
+def uploads(engine: Engine, device: torch.device) -> Callable[[str, Tensor], Tensor] | None:
+    """How camera images come to the device of an engine; None for a plain copy."""
+    if engine.name != "cuda_graph":
+        return None
+    from fastvla_core.engines.uploads import PinnedUploads
+
+    return PinnedUploads(device)
+
+
 def automatic(model: Any) -> EngineName:
-    """The engine that "auto" stands for: eager, unless another was measured to be faster here."""
-    return "eager"
+    """The engine that "auto" stands for: eager, unless another was measured to be faster here.
+
+    On a CPU that is ONNX Runtime, but only where the network was converted before, by loading it
+    with that engine once: a robot that starts must not wait for a conversion that nobody asked for.
+    On a GPU nothing was measured yet.
+    """
+    if _device(model).type != "cpu" or _obstacle("onnxruntime", model) is not None:
+        return "eager"
+    from fastvla_core.engines.onnx import is_kept
+
+    return "onnxruntime" if is_kept(model) else "eager"
 
 
 def obstacles(model: Any) -> dict[EngineName, FastVLAError | None]:
@@ -75,10 +91,7 @@ def _obstacle(name: EngineName, model: Any) -> FastVLAError | None:
             f"engine cuda_graph needs a CUDA device, and the policy is on {device}",
             mend="load the policy with device cuda, or use another engine",
         )
-    package = _PACKAGES.get(name)
-    if package is not None:
-        return _no_package(name, package, device)
-    return None
+    return _no_onnx(device) if name == "onnxruntime" else None
 
 
 def _no_compiler(device: torch.device) -> FastVLAError | None:
@@ -90,16 +103,17 @@ def _no_compiler(device: torch.device) -> FastVLAError | None:
     )
 
 
-def _no_package(name: EngineName, package: str, device: torch.device) -> FastVLAError | None:
+def _no_onnx(device: torch.device) -> FastVLAError | None:
     if device.type != "cpu":
         return PolicyError(
-            f"engine {name} runs on the CPU, and the policy is on {device}",
+            f"engine onnxruntime runs on the CPU, and the policy is on {device}",
             mend="load the policy with device cpu, or use another engine",
         )
-    if importlib.util.find_spec(name) is None:
+    missing = [name for name in _ONNX_PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
         return DependencyError(
-            f"engine {name} needs a package that is not installed",
-            mend=f"pip install 'fastvla[{package}]', or use another engine",
+            f"engine onnxruntime needs the package {missing[0]}, which is not installed",
+            mend="pip install 'fastvla[onnx]', or use another engine",
         )
     return None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,7 +42,7 @@ def reset_peak_memory(device: torch.device) -> None:
     """Let the peak begin at what is used now, where the system allows it."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    if _CLEAR.exists():
+    if os.access(_CLEAR, os.W_OK):
         _CLEAR.write_text(_RESET_PEAK)
 
 

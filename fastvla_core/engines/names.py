@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
-EngineName = Literal["eager", "compiled", "cuda_graph", "static", "openvino", "onnxruntime"]
-EngineChoice = Literal[
-    "auto", "eager", "compiled", "cuda_graph", "static", "openvino", "onnxruntime"
-]
+EngineName = Literal["eager", "compiled", "cuda_graph", "static", "onnxruntime"]
+EngineChoice = Literal["auto", "eager", "compiled", "cuda_graph", "static", "onnxruntime"]
 
 ENGINES: tuple[EngineName, ...] = get_args(EngineName)
 ENGINE_CHOICES: tuple[EngineChoice, ...] = get_args(EngineChoice)
 ENGINE_HELP = (
-    "how the network is executed: auto (the measured choice for this device where its package is "
-    "installed, else eager), eager, compiled, cuda_graph, static, openvino or onnxruntime"
+    "what runs the network: eager; compiled; static; cuda_graph on a GPU; onnxruntime on a CPU; "
+    "auto takes onnxruntime where the policy was loaded with it before, else eager"
 )

@@ -6,13 +6,13 @@ in `CudaRecorder`.
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import torch
-from torch import Tensor
+
+from fastvla_core.engines.trees import tensors_of, with_tensors
 
 T = TypeVar("T")
 _WARM_UP_RUNS = 3
@@ -44,7 +44,10 @@ class EagerRecorder:
 
     def record(self, work: Callable[[], T]) -> Recording[T]:
         """Run once; a replay copies what a further run returns over the first result."""
-        outputs = work()
+        found = work()
+        # What is one value seen many times cannot be written to.
+        owned = (t.contiguous() if 0 in t.stride() else t for t in tensors_of(found))
+        outputs = with_tensors(found, owned)
 
         def replay() -> None:
             for old, new in zip(tensors_of(outputs), tensors_of(work()), strict=True):
@@ -86,15 +89,3 @@ class CudaRecorder:
                 outputs = work()
             graph.replay()
         return Recording(outputs, graph.replay)
-
-
-def tensors_of(value: Any) -> Iterator[Tensor]:
-    """All tensors in nested tuples and dataclasses, in a fixed order; views of one another too."""
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, (tuple, list)):
-        for item in value:
-            yield from tensors_of(item)
-    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
-        for field in dataclasses.fields(value):
-            yield from tensors_of(getattr(value, field.name))

@@ -19,6 +19,7 @@ from fastvla_core.layers.flow_steps import folds_steps, step_by, step_times
 from fastvla_core.models.backbones.decoder import Decoder
 from fastvla_core.models.flow_prefix import FlowPrefix, Velocity
 from fastvla_core.models.heads.flow_parts import (
+    Observed,
     Placement,
     Prefix,
     PrefixTokens,
@@ -189,7 +190,7 @@ class FlowExpertModel(nn.Module, ABC):
         if memory is not None and self.vision_tokens.pruning == "adaptive":
             watch = self.watch()
         if watch is None and continued is None and folds_steps(self.action_out, noise_bta):
-            return self.follow_flow(prefix, batch, noise_bta, self.step_features())
+            return self.follow_flow(self.placed(prefix), batch, noise_bta, self.step_features())
         field = self.velocity_field(prefix, batch)
         if watch is not None:
             field = watching_last(field, watch, steps=steps)
@@ -200,9 +201,14 @@ class FlowExpertModel(nn.Module, ABC):
             memory.remember(batch["images"], attention, layout=layout, kept=prefix.kept)
         return actions[..., : self.config.action_dim]
 
-    def read_observation(self, batch: Batch) -> Prefix:
-        """All that a flow needs of an observation, cross-attention to it included."""
-        return self.read_prefix(self.prefix_tokens(batch))
+    def read_observation(self, batch: Batch) -> Observed:
+        """All that a flow needs of an observation."""
+        return self.placed(self.read_prefix(self.prefix_tokens(batch)))
+
+    def placed(self, prefix: Prefix) -> Observed:
+        """The prefix, and where the suffix stands behind it."""
+        blocks = self.suffix_blocks(prefix.mask_bp.device)
+        return Observed(prefix, self.placement(blocks, prefix))
 
     def step_features(self) -> tuple[TimeFeatures, ...]:
         """What depends on the flow times alone, one entry per Euler step.
@@ -213,26 +219,40 @@ class FlowExpertModel(nn.Module, ABC):
         features = self.folded_times(step_times(steps, device=self.action_out.weight.device))
         return tuple(features.at(step) for step in range(steps))
 
-    def follow_flow(
-        self, prefix: Prefix, batch: Batch, noise_bta: Tensor, features: Sequence[TimeFeatures]
+    def flow_step(
+        self, observed: Observed, batch: Batch, x_bta: Tensor, feature: TimeFeatures
     ) -> Tensor:
-        """From noise to normalised actions, float32 [b, t, a], with everything made ahead.
+        """One Euler step, float32 [b, t, a], with everything made ahead.
 
         Args:
-            prefix: From `read_observation`.
+            observed: From `read_observation`.
             batch: Only what is not in the prefix is read: the state, for pi0.
-            features: From `step_features`.
+            feature: Of the step, from `step_features`.
         """
-        x, placement = noise_bta.float(), None
+        suffix = replace(self.suffix_at(x_bta, feature, batch), placement=observed.placement)
+        output = self.read_suffix(suffix, observed.prefix)[:, -x_bta.shape[1] :]
+        return step_by(self.action_out, x_bta, output, steps=self.config.flow_steps)
+
+    def follow_flow(
+        self, observed: Observed, batch: Batch, noise_bta: Tensor, features: Sequence[TimeFeatures]
+    ) -> Tensor:
+        """From noise to normalised actions, float32 [b, t, a]; see `flow_step`."""
+        x = noise_bta.float()
         for feature in features:
-            suffix = self.suffix_at(x, feature, batch)
-            placement = placement or self.placement(suffix, prefix)
-            output = self.read_suffix(replace(suffix, placement=placement), prefix)
-            x = step_by(self.action_out, x, output[:, -x.shape[1] :], steps=len(features))
-        return x[..., : self.config.action_dim]
+            x = self.flow_step(observed, batch, x, feature)
+        return x[..., : self.action_dim]
+
+    @property
+    def action_dim(self) -> int:
+        """Action dimensions that are not padding."""
+        return self.config.action_dim
 
     @abstractmethod
-    def placement(self, suffix: Suffix, prefix: Prefix) -> Placement:
+    def suffix_blocks(self, device: torch.device) -> Tensor:
+        """Attention block of each suffix token among themselves, [s]."""
+
+    @abstractmethod
+    def placement(self, blocks_s: Tensor, prefix: Prefix) -> Placement:
         """Where the suffix stands behind the prefix, and whom it sees."""
 
     def watch(self) -> AttentionWatch:

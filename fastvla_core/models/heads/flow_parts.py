@@ -79,6 +79,16 @@ class Prefix:
         mask_bp = self.mask_bp if self.kept is None else self.kept.mask_bp
         return mask_bp.sum(dim=1, keepdim=True)
 
+    def behind(self, tokens: int) -> Tensor:
+        """Positions [b, tokens] of as many tokens behind the real ones."""
+        return self.length_b1 + torch.arange(tokens, device=self.mask_bp.device)
+
+    def seen_with(self, own: Tensor) -> BlockMask:
+        """The mask of tokens whose own blocks [s] are given: the real prefix comes before them."""
+        before = own.new_full((self.mask_bp.shape[1],), -1)
+        mask = torch.cat([self.mask_bp, self.mask_bp.new_ones(len(self.mask_bp), len(own))], dim=1)
+        return block_mask(own, torch.cat([before, own]), mask)
+
     def seen_by(self, tokens: int) -> BlockMask:
         """The mask of as many tokens that all look at the real prefix and at nothing else."""
         block = torch.zeros(1, dtype=torch.long, device=self.mask_bp.device)
@@ -132,6 +142,14 @@ class Placement:
 
 
 @dataclass(frozen=True, slots=True)
+class Observed:
+    """All that the steps of a flow share: what was read, and where the suffix stands behind it."""
+
+    prefix: Prefix
+    placement: Placement
+
+
+@dataclass(frozen=True, slots=True)
 class Suffix:
     """The expert's input at one flow time.
 
@@ -151,12 +169,8 @@ class Suffix:
 
     def positions_bs(self, prefix: Prefix) -> Tensor:
         """Integer positions: right behind the real prefix tokens."""
-        return prefix.length_b1 + torch.arange(self.x_bsd.shape[1], device=self.x_bsd.device)
+        return prefix.behind(len(self.blocks_s))
 
     def allowed(self, prefix: Prefix) -> BlockMask:
         """Who may look at whom, over [b, 1, s, p + s]: the real prefix, and own blocks."""
-        mask_bp, own = prefix.mask_bp, self.blocks_s
-        # The whole prefix comes before every own block.
-        before = own.new_full((mask_bp.shape[1],), -1)
-        mask = torch.cat([mask_bp, mask_bp.new_ones(len(mask_bp), len(own))], dim=1)
-        return block_mask(own, torch.cat([before, own]), mask)
+        return prefix.seen_with(self.blocks_s)

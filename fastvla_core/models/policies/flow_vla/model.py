@@ -39,6 +39,14 @@ class Placement:
     allowed: Tensor
 
 
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """All that the steps of a flow share."""
+
+    prefix: Prefix
+    placement: Placement
+
+
 class ActionExpert(nn.Module):
     """Noisy actions and their time to velocities, reading the prefix in every layer.
 
@@ -196,33 +204,44 @@ class FlowVLA(nn.Module):
             error = error * samples.weight
         return {"loss": error.mean(), "loss_per_dim": error.detach().mean(dim=(0, 1, 2))}
 
-    def read_observation(self, batch: Batch) -> Prefix:
+    def read_observation(self, batch: Batch) -> Observed:
         """All that a flow needs of an observation."""
-        return self.prefix(batch)
+        prefix = self.prefix(batch)
+        return Observed(prefix, self.expert.placement(prefix))
 
     def step_features(self) -> tuple[Tensor, ...]:
         """What depends on the flow times alone, [d] for each Euler step."""
-        # In float64: see `time_embedding`.
         steps = self.config.num_inference_steps
+        # In float64: see `time_embedding`.
         times = torch.tensor([1.0 - step / steps for step in range(steps)], dtype=torch.float64)
         return tuple(self.expert.embedded_time(times.to(self.expert.action_in.weight.device)))
 
-    def follow_flow(
-        self, prefix: Prefix, batch: Batch, noise_bta: Tensor, features: Sequence[Tensor]
-    ) -> Tensor:
-        """From noise to normalised actions, float32 [b, t, a], with everything made ahead.
+    def flow_step(self, observed: Observed, batch: Batch, x_bta: Tensor, feature: Tensor) -> Tensor:
+        """One Euler step, float32 [b, t, a], with everything made ahead.
 
         Args:
-            prefix: From `read_observation`.
+            observed: From `read_observation`.
             batch: Not read: the state is in the prefix.
-            features: From `step_features`.
+            feature: Of the step, from `step_features`.
         """
-        expert, x = self.expert, noise_bta.float()
-        placement = expert.placement(prefix)
+        joined = self.expert.joined(x_bta[:, None], feature)
+        output = self.expert.read(joined, observed.prefix, observed.placement)
+        steps = self.config.num_inference_steps
+        return step_by(self.expert.action_out, x_bta, output, steps=steps)
+
+    def follow_flow(
+        self, observed: Observed, batch: Batch, noise_bta: Tensor, features: Sequence[Tensor]
+    ) -> Tensor:
+        """From noise to normalised actions, float32 [b, t, a]; see `flow_step`."""
+        x = noise_bta.float()
         for feature in features:
-            output = expert.read(expert.joined(x[:, None], feature), prefix, placement)
-            x = step_by(expert.action_out, x, output, steps=len(features))
+            x = self.flow_step(observed, batch, x, feature)
         return x
+
+    @property
+    def action_dim(self) -> int:
+        """Action dimensions."""
+        return len(self.config.action_names)
 
     def watch(self) -> AttentionWatch:
         """Listens to what the expert looks at in the prefix."""

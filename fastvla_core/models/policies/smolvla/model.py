@@ -22,6 +22,7 @@ from fastvla_core.models.backbones.decoder import LLAMA, Decoder, rotation
 from fastvla_core.models.backbones.siglip import Siglip, pixel_shuffle
 from fastvla_core.models.heads.flow_expert import Batch, FlowExpertModel
 from fastvla_core.models.heads.flow_parts import (
+    Observed,
     Placement,
     Prefix,
     PrefixTokens,
@@ -58,7 +59,7 @@ class SmolVLAExpert(nn.Module):
 
     def forward(self, suffix: Suffix, prefix: Prefix) -> Tensor:
         """[b, t, d] behind the final norm."""
-        x, at = suffix.x_bsd, suffix.placement or self.placement(suffix, prefix)
+        x, at = suffix.x_bsd, suffix.placement or self.placement(suffix.blocks_s, prefix)
         assert at.from_zero is not None
         assert at.seen is not None
         for index, (layer, read) in enumerate(zip(self.layers, self.reads)):
@@ -71,14 +72,14 @@ class SmolVLAExpert(nn.Module):
                 x = layer.read(x, at.from_zero, at.seen, memory)
         return self.final_norm(x)
 
-    def placement(self, suffix: Suffix, prefix: Prefix) -> Placement:
+    def placement(self, blocks_s: Tensor, prefix: Prefix) -> Placement:
         """Joint layers stand behind the prefix; those that only read it start at zero."""
-        positions = suffix.positions_bs(prefix)
+        positions = prefix.behind(len(blocks_s))
         return Placement(
             rotation(positions, self.size),
-            suffix.allowed(prefix),
+            prefix.seen_with(blocks_s),
             rotation(positions - positions[:, :1], self.size),
-            prefix.seen_by(suffix.x_bsd.shape[1]),
+            prefix.seen_by(len(blocks_s)),
         )
 
     def crossed(self, prefix: Prefix) -> tuple[KeyValue | None, ...]:
@@ -203,14 +204,14 @@ class SmolVLA(FlowExpertModel):
         layers = self.text.memory(tokens.x_bpw, tokens.positions_bp, tokens.allowed)
         return Prefix(layers, tokens.mask_bp, tokens.kept)
 
-    def read_observation(self, batch: Batch) -> Prefix:
-        """The prefix, and what cross-attention makes of it: that would be the same in each step."""
-        prefix = super().read_observation(batch)
-        return dataclasses.replace(prefix, crossed=self.expert.crossed(prefix))
+    def placed(self, prefix: Prefix) -> Observed:
+        """Cross-attention to the prefix, too, would be the same in each step."""
+        crossed = dataclasses.replace(prefix, crossed=self.expert.crossed(prefix))
+        return super().placed(crossed)
 
-    def placement(self, suffix: Suffix, prefix: Prefix) -> Placement:
+    def placement(self, blocks_s: Tensor, prefix: Prefix) -> Placement:
         """See `SmolVLAExpert.placement`."""
-        return self.expert.placement(suffix, prefix)
+        return self.expert.placement(blocks_s, prefix)
 
     def time_features(self, time_b: Tensor) -> TimeFeatures:
         """The sinusoid."""
@@ -227,7 +228,11 @@ class SmolVLA(FlowExpertModel):
         action = self.action_in(noisy_bta.to(self.action_in.weight.dtype))
         time = features.embedded_bd[:, None].expand_as(action)
         x = self.time_out(functional.silu(self.time_in(torch.cat([action, time], dim=-1))))
-        return Suffix(x, torch.arange(x.shape[1], device=x.device))
+        return Suffix(x, self.suffix_blocks(x.device))
+
+    def suffix_blocks(self, device: torch.device) -> Tensor:
+        """Each action is a block."""
+        return torch.arange(self.config.chunk_size, device=device)
 
     def read_suffix(self, suffix: Suffix, prefix: Prefix) -> Tensor:
         """Run the expert; [b, t, d]."""
