@@ -194,7 +194,7 @@ class FastVLA:
         `reconfigured` and `with_weights` give a policy that is back at "eager".
 
         Args:
-            choice: See `making.automatic` for "auto".
+            choice: See `making.automatic` for "auto". What "compiled" compiled stays so.
         Raises:
             DependencyError: the engine lacks a package, a compiler or a GPU.
             PolicyError: the policy cannot run on it.

@@ -1,7 +1,7 @@
 """Requests in another runtime: the network becomes two graphs, one per observation, one per step.
 
-Unrolling the flow into one graph was measured to be no faster, and its conversion takes as many
-times longer as there are steps, with as many copies of the expert's weights.
+Unrolled into one graph, nano takes 7 % less processor time, but its conversion three times as long,
+and every step brings its own copy of the expert's packed weights.
 Shapes: b batch, t action steps, a action dimensions.
 """
 

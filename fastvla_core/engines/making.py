@@ -91,7 +91,7 @@ def _obstacle(name: EngineName, model: Any) -> FastVLAError | None:
             f"engine cuda_graph needs a CUDA device, and the policy is on {device}",
             mend="load the policy with device cuda, or use another engine",
         )
-    return _no_onnx(device) if name == "onnxruntime" else None
+    return _no_onnx(model) if name == "onnxruntime" else None
 
 
 def _no_compiler(device: torch.device) -> FastVLAError | None:
@@ -103,11 +103,18 @@ def _no_compiler(device: torch.device) -> FastVLAError | None:
     )
 
 
-def _no_onnx(device: torch.device) -> FastVLAError | None:
+def _no_onnx(model: Any) -> FastVLAError | None:
+    device = _device(model)
     if device.type != "cpu":
         return PolicyError(
             f"engine onnxruntime runs on the CPU, and the policy is on {device}",
             mend="load the policy with device cpu, or use another engine",
+        )
+    kinds = {p.dtype for p in model.parameters() if p.is_floating_point()}
+    if kinds != {torch.float32}:
+        return PolicyError(
+            f"engine onnxruntime computes in float32, and weights are {', '.join(map(str, kinds))}",
+            mend="load the policy with dtype=torch.float32, or use another engine",
         )
     missing = [name for name in _ONNX_PACKAGES if importlib.util.find_spec(name) is None]
     if missing:

@@ -51,7 +51,8 @@ class OnnxEngine(ExportedEngine):
 
 def is_kept(model: Any) -> bool:
     """Whether an earlier process converted this network, with these weights."""
-    return _folder_of(model).is_dir()
+    # Reading all weights of a large network takes seconds.
+    return cache_folder().is_dir() and _folder_of(model).is_dir()
 
 
 def cache_folder() -> Path:

@@ -65,6 +65,11 @@ class StaticEngine(BucketedEngine[RecordedRequest]):
         with torch.inference_mode():
             self._features = tuple(self.model.step_features())
 
+    def prepare(self, batch: Batch, noise_bta: Tensor) -> None:
+        """See `BucketedEngine.prepare`; there is nothing to refresh from afterwards."""
+        super().prepare(batch, noise_bta)
+        self._last = None
+
     def refresh(self, noise_bta: Tensor, state: Tensor | None = None) -> Tensor:
         """Another chunk from the prefix of the last request: only the expert runs.
 

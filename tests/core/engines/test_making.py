@@ -51,13 +51,19 @@ def test_a_missing_package_is_named_with_its_extra(package, monkeypatch: pytest.
     monkeypatch.setattr(
         making.importlib.util,
         "find_spec",
-        lambda name: None if name == package else found("json"),
+        lambda name: None if name == package else found("json"),  # any that is there
     )
     model = tiny_policy().model
     with pytest.raises(DependencyError, match=f"needs the package {package}") as caught:
         make_engine("onnxruntime", model)
     assert "fastvla[onnx]" in caught.value.mend
     assert automatic(model) == "eager"
+
+
+def test_weights_that_are_not_float32_are_refused_by_onnx_runtime():
+    pytest.importorskip("onnxruntime")
+    with pytest.raises(PolicyError, match=r"float32, and weights are torch\.bfloat16"):
+        make_engine("onnxruntime", tiny_policy().model.bfloat16())
 
 
 def test_a_missing_compiler_is_named(monkeypatch: pytest.MonkeyPatch):

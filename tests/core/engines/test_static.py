@@ -158,6 +158,7 @@ def test_a_refresh_without_a_request_of_its_size_is_refused():
     policy = tiny_policy()
     engine = static_engine(policy.model.eval())
     batch, noise = _request(policy)
+    engine.prepare(batch, noise)
     with pytest.raises(PolicyError, match="no prefix to refresh"):
         engine.refresh(noise)
     engine(batch, noise)
