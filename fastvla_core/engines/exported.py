@@ -127,5 +127,5 @@ def unpacked(model: nn.Module) -> Iterator[None]:
 def _plain(layer: QuantizedLinear) -> nn.Linear:
     plain = nn.Linear(layer.in_features, layer.out_features, bias=False, device="meta")
     plain.weight = nn.Parameter(layer.dense(torch.float32), requires_grad=False)
-    plain.bias = layer.bias
+    plain.register_parameter("bias", layer.bias)
     return plain

@@ -117,8 +117,8 @@ def main() -> None:
     blocked = obstacles(reference.model)
     reset_peak_memory(reference.device)
     for name in args.engines:
-        if blocked[name] is not None:
-            print(f"left out: {blocked[name].message}")
+        if (obstacle := blocked[name]) is not None:
+            print(f"left out: {obstacle.message}")
             continue
         policy, busy = loaded(), time.process_time()
         policy.use_engine(name)
