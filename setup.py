@@ -33,11 +33,14 @@ LORA = ["peft>=0.21", "bitsandbytes>=0.50.2; sys_platform == 'linux'"]
 # Vision-language backbones (docs/backbones.md). Transformers renames things in minor versions: the
 # lower bound is what the code was written for. For Python 3.10 there is no such version.
 VLM = ["transformers>=5.23,<6; python_version >= '3.11'", *LORA]
+# Another runtime for policies on a CPU (fastvla_core/engines/README.md).
+ONNX = ["onnxruntime>=1.20", "onnx>=1.17", "onnxscript>=0.3"]
 TEST = [
     *REMOTE,
     *PLANNER,
     *INTEROP,
     *VLM,
+    *ONNX,
     "grpcio-tools>=1.66",
     "cryptography>=42",
     "pytest>=8",
@@ -97,6 +100,7 @@ setup(
         "ray": RAY,
         "lora": LORA,
         "vlm": VLM,
+        "onnx": ONNX,
         "test": TEST,
     },
     zip_safe=True,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import dataclasses
 import hashlib
-import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -16,7 +15,10 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from fastvla_core.contract_binding import RobotBinding, bound_config
-from fastvla_core.errors import CheckpointError, DependencyError, PolicyError
+from fastvla_core.engines.interface import Engine
+from fastvla_core.engines.making import make_engine, uploads
+from fastvla_core.engines.names import EngineChoice
+from fastvla_core.errors import CheckpointError, PolicyError
 from fastvla_core.models.checkpoint import written_atomically
 from fastvla_core.models.hub import find_checkpoint
 from fastvla_core.models.lerobot.files import NO_LOCAL_FILES, LocalFiles
@@ -24,7 +26,7 @@ from fastvla_core.models.loading import Quantization, load_config, load_model, q
 from fastvla_core.models.registry import POLICIES, PRESETS
 from fastvla_core.models.statistics import Statistics
 from fastvla_core.models.vision_tokens.memory import TokenMemory
-from fastvla_core.models.vision_tokens.options import ALL_TOKENS, VisionTokens
+from fastvla_core.models.vision_tokens.options import ALL_TOKENS, VisionTokens, use_tokens
 from fastvla_core.models.weightless import weightless
 from fastvla_core.quant import dequantized
 from fastvla_core.robot.contract import RobotContract
@@ -67,6 +69,7 @@ class FastVLA:
         model: The network.
         processor: Observations to batches and outputs to targets.
         quantization: "nf4" or "int8" where the large linear layers are stored so, else None.
+        engine: Runs plain requests; see `use_engine`.
         memory: What the inferences of this goal have left behind for the next; None where nothing
             is to be left.
     """
@@ -85,8 +88,9 @@ class FastVLA:
         self.processor = processor
         self.quantization = quantization_of(model)
         if vision_tokens is not None:
-            self._use(vision_tokens)
+            use_tokens(model, vision_tokens, kind=config.to_dict()["type"])
         self._unpacked = dequantized if self.quantization else nullcontext
+        self.engine: Engine = make_engine("eager", model)
         self.reset(seed)
 
     @classmethod
@@ -125,6 +129,7 @@ class FastVLA:
         files: LocalFiles = NO_LOCAL_FILES,
         dtype: torch.dtype | None = None,
         vision_tokens: VisionTokens | None = None,
+        engine: EngineChoice = "eager",
         seed: int = 0,
     ) -> FastVLA:
         """Load a policy for inference.
@@ -142,12 +147,15 @@ class FastVLA:
             dtype: Type of the weights at full precision; None takes the checkpoint's choice.
             vision_tokens: Which visual tokens are kept and what is reused; None takes the
                 checkpoint's choice, which is all and nothing unless its config says otherwise.
+            engine: What runs plain requests; see `use_engine`.
             seed: Of the noise; see `reset`.
         Raises:
             CheckpointError: a file is missing, damaged, or does not fit the others.
             ContractError: the policy was trained for another robot; lists the differences.
             QuantError: the weights cannot be quantised.
-            PolicyError: the policy's visual tokens cannot be treated so.
+            PolicyError: the policy's visual tokens cannot be treated so, or it cannot run on the
+                engine.
+            DependencyError: the engine lacks a package, a compiler or a GPU.
         """
         folder = find_checkpoint(path_or_name)
         family, config = load_config(folder, files=files)
@@ -157,13 +165,11 @@ class FastVLA:
         processor = family.load_processor(folder, config, files=files)
         model = load_model(family, config, folder, quantization=quantization)
         model = model.to(device=device, dtype=dtype)
-        return cls(
-            config=config,
-            model=model,
-            processor=processor,
-            seed=seed,
-            vision_tokens=vision_tokens,
-        )
+        parts: dict[str, Any] = {"config": config, "model": model, "processor": processor}
+        policy = cls(**parts, seed=seed, vision_tokens=vision_tokens)
+        if engine != "eager":
+            policy.use_engine(engine)
+        return policy
 
     @property
     def device(self) -> torch.device:
@@ -180,19 +186,35 @@ class FastVLA:
         self._chunks = 0
         self.memory: TokenMemory | None = None
 
+    def use_engine(self, choice: EngineChoice) -> None:
+        """Run plain requests on another engine from now on; it is made ready first.
+
+        A plan to continue (`prefix`) and `vision_tokens` that prune or remember go through the
+        network itself, which stays in memory. The weights must not change after this;
+        `reconfigured` and `with_weights` give a policy that is back at "eager".
+
+        Args:
+            choice: See `making.automatic` for "auto". What "compiled" compiled stays so.
+        Raises:
+            DependencyError: the engine lacks a package, a compiler or a GPU.
+            PolicyError: the policy cannot run on it.
+        """
+        engine = make_engine(choice, self.model)
+        self.model.eval()
+        observation = self.processor.random_observation(0)
+        batch = self.processor.observation_batch([observation], device=self.device)
+        engine.prepare(batch, self._noise(observation)[None].to(self.device))
+        self.engine = engine
+        self.processor.upload = uploads(engine, self.device)
+
     def compile(self) -> None:
-        """Compile the network with Inductor; the next inference, and the first of each further
-        batch size, takes up to a minute.
+        """Compile the network's parts with Inductor; the next inference, and the first of each
+        further batch size, takes up to a minute.
 
         Raises:
             DependencyError: there is no C++ compiler.
         """
-        if self.device.type == "cpu" and not any(map(shutil.which, ("c++", "g++", "clang++"))):
-            raise DependencyError(
-                "compiling for the CPU needs a C++ compiler, and there is none",
-                mend="install g++, or run without compiling",
-            )
-        self.model.compile_parts()
+        self.engine = make_engine("compiled", self.model)
 
     @property
     def vision_tokens(self) -> VisionTokens:
@@ -253,8 +275,11 @@ class FastVLA:
         self.model.eval()
         remembered = {} if memory is None else {"memory": memory}
         if prefixes is None or not any(prefixes):
-            with torch.inference_mode(), self._unpacked(self.model):
-                actions = self.model(batch, noise.to(self.device), **remembered)
+            if remembered or self.vision_tokens.active:
+                with torch.inference_mode(), self._unpacked(self.model):
+                    actions = self.model(batch, noise.to(self.device), **remembered)
+            else:
+                actions = self.engine(batch, noise.to(self.device))
         else:
             for prefix in filter(None, prefixes):
                 self.require_conditioning(prefix.conditioning)
@@ -354,23 +379,6 @@ class FastVLA:
             family.save_config(new, self.config)
             family.save_weights(new, self.model)
             family.save_processor(new, self.processor)
-
-    def _use(self, vision_tokens: VisionTokens) -> None:
-        kind, pruning = self.config.to_dict()["type"], vision_tokens.pruning
-        known = getattr(self.model, "prunings", ())
-        if vision_tokens.active and not known:
-            raise PolicyError(
-                f"this policy ({kind}) can neither prune its visual tokens nor reuse them",
-                mend="leave the options of the visual tokens out",
-            )
-        if pruning != "none" and pruning not in known:
-            raise PolicyError(
-                f"this policy ({kind}) cannot prune its visual tokens by '{pruning}'; it can by: "
-                f"{', '.join(known)}",
-                mend="choose another way, or train a scorer: `training.pruning` in the recipe",
-            )
-        if known:
-            self.model.vision_tokens = vision_tokens
 
     def _noise(self, observation: Observation) -> Tensor:
         text = f"{self._seed} {observation.stamp_ns}".encode()

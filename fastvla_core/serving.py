@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
+from fastvla_core.engines.names import EngineChoice
 from fastvla_core.errors import DependencyError
 from fastvla_core.models.loading import Quantization
 from fastvla_core.models.vision_tokens.options import VisionTokens
@@ -26,6 +27,7 @@ def load_to_serve(
     threads: int = 0,
     contract: RobotContract | None = None,
     vision_tokens: VisionTokens | None = None,
+    engine: EngineChoice = "eager",
 ) -> FastVLA:
     """Load a policy as the parameters of a server say.
 
@@ -37,6 +39,7 @@ def load_to_serve(
         contract: The robot that is served.
         vision_tokens: Which visual tokens are kept and what is reused; None leaves it to the
             checkpoint.
+        engine: What runs plain requests; see `FastVLA.use_engine`. It is made ready here.
 
     Raises:
         FastVLAError: it is missing, damaged, or was trained for another robot; says how they
@@ -57,6 +60,7 @@ def load_to_serve(
         device=device,
         contract=contract,
         vision_tokens=vision_tokens,
+        engine=engine,
     )
 
 

@@ -10,6 +10,7 @@ from typing import TypeAlias
 
 import numpy as np
 
+from fastvla_core.engines.names import EngineChoice
 from fastvla_core.errors import ObservationError, SimError
 from fastvla_core.models.vision_tokens.options import VisionTokens
 from fastvla_core.policy import FastVLA, Quantization
@@ -37,6 +38,7 @@ class EvaluationConfig:
         policy: Checkpoint folder or shipped name.
         seeds: First seed and the one after the last.
         paraphrase: Use the instructions that no training run has seen.
+        engine: What runs the network; see `FastVLA.use_engine`.
         masked_cameras: Cameras that are taken away from the policy.
         latency_s: Run against the clock, as the policy server does, and let each inference take
             so long. None lets the robot wait for it, and moves it from target to target in
@@ -51,6 +53,7 @@ class EvaluationConfig:
     task: TaskKind
     seeds: tuple[int, int]
     quantization: Quantization | None = None
+    engine: EngineChoice = "eager"
     paraphrase: bool = False
     masked_cameras: tuple[str, ...] = ()
     latency_s: float | None = None
@@ -147,7 +150,10 @@ def _run_seeds(config: EvaluationConfig, seeds: list[int]) -> list[tuple[int, _R
 
     torch.set_num_threads(1)
     policy = FastVLA.from_pretrained(
-        config.policy, quantization=config.quantization, vision_tokens=config.vision_tokens
+        config.policy,
+        quantization=config.quantization,
+        engine=config.engine,
+        vision_tokens=config.vision_tokens,
     )
     for camera in config.masked_cameras:
         if camera not in policy.config.cameras:

@@ -169,8 +169,12 @@ class CrossAttention(nn.Module):
 
     def forward(self, x: Tensor, rope: RopeTable, allowed: Mask | None, cached: KeyValue) -> Tensor:
         """[b, t, width] attends to `cached`; only the queries are rotated."""
+        return self.read(x, rope, allowed, self.memory(cached))
+
+    def read(self, x: Tensor, rope: RopeTable, allowed: Mask | None, memory: KeyValue) -> Tensor:
+        """The same, where `memory` made keys and values ahead."""
         query = self.q_proj(x).unflatten(-1, (self.shape.heads, -1)).transpose(1, 2)
-        mixed = attend(rope.rotate(query), self.memory(cached), allowed)
+        mixed = attend(rope.rotate(query), memory, allowed)
         return self.o_proj(mixed.transpose(1, 2).flatten(2))
 
     def _projected(self, project: nn.Module, cached_bgsd: Tensor) -> Tensor:

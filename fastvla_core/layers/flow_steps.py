@@ -19,7 +19,7 @@ def step_times(steps: int, *, device: torch.device) -> Tensor:
 
 
 def folds_steps(layer: nn.Module, x_bta: Tensor) -> bool:
-    """Whether `step_by` serves a flow that ends in this layer: switched on, a plain product."""
+    """Whether `step_by` has a kernel for a flow that ends in this layer: on, a plain product."""
     weight = next(layer.parameters(), x_bta)
     if torch.is_grad_enabled() or not takes_kernel("flow_step", weight):
         return False
@@ -27,8 +27,10 @@ def folds_steps(layer: nn.Module, x_bta: Tensor) -> bool:
 
 
 def step_by(layer: nn.Module, x_bta: Tensor, hidden_btd: Tensor, *, steps: int) -> Tensor:
-    """x - layer(hidden) / steps, in one kernel; only where `folds_steps` says so."""
+    """x - layer(hidden) / steps; in one kernel where `folds_steps` says so."""
     projection = as_projection(layer, x_bta)
-    assert projection is not None
+    if projection is None:
+        weight = next(layer.parameters(), x_bta)
+        return x_bta - layer(hidden_btd.to(weight.dtype)).float() / steps
     weight = projection.weight
     return euler_step(x_bta, hidden_btd.to(weight.dtype), weight, projection.bias, steps=steps)

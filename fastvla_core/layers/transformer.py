@@ -131,7 +131,13 @@ class CrossAttentionLayer(nn.Module):
 
     def forward(self, x: Tensor, rope: RopeTable, allowed: Mask, cached: KeyValue) -> Tensor:
         """[b, t, width] to the same; see `CrossAttention.forward`."""
-        mixed = self.self_attn(self.input_norm(x), rope, allowed, cached)
+        return self._mixed(x, self.self_attn(self.input_norm(x), rope, allowed, cached))
+
+    def read(self, x: Tensor, rope: RopeTable, allowed: Mask, memory: KeyValue) -> Tensor:
+        """The same, where the attention's `memory` made keys and values ahead."""
+        return self._mixed(x, self.self_attn.read(self.input_norm(x), rope, allowed, memory))
+
+    def _mixed(self, x: Tensor, mixed: Tensor) -> Tensor:
         x, normed = self.mlp_norm.add(x, mixed)
         return x + self.mlp(normed)
 

@@ -10,6 +10,7 @@ from concurrent.futures import Future, wait
 from typing import Generic, Protocol, TypeVar
 
 from fastvla_core.errors import RosError
+from fastvla_core.policy import FastVLA
 from fastvla_core.remote.address import is_remote
 from fastvla_core.remote.dependency import require_grpc
 from fastvla_core.robot.contract import RobotContract
@@ -54,6 +55,7 @@ def load_policy(parameters: ServerParameters, *, contract: RobotContract) -> Ser
             threads=parameters.threads or _all_cores_but_one(),
             contract=contract,
             vision_tokens=parameters.vision_tokens,
+            engine=parameters.engine,
         )
     require_grpc()
     from fastvla_core.remote.client import RemotePolicy
@@ -72,7 +74,8 @@ def how_it_is_served(parameters: ServerParameters, policy: ServedPolicy) -> str:
     """Weights and device, for the log; those of a remote policy are the other machine's matter."""
     if is_remote(parameters.checkpoint):
         return str(policy.device)
-    return f"{parameters.quantization}, {policy.device}"
+    engine = policy.engine.name if isinstance(policy, FastVLA) else parameters.engine
+    return f"{parameters.quantization}, {policy.device}, engine {engine}"
 
 
 def warm_up(worker: InferenceWorker, *, contract: RobotContract) -> float:

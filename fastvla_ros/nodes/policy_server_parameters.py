@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
+from fastvla_core.engines.names import ENGINE_CHOICES, ENGINE_HELP, EngineChoice
 from fastvla_core.errors import PolicyError, RosError
 from fastvla_core.models.vision_tokens.options import (
     PRUNING_CHOICES,
@@ -22,6 +23,7 @@ OnBusy = Literal["reject", "preempt"]
 _CHOICES = {
     "quantization": ("none", "nf4", "int8"),
     "device": ("auto", "cpu", "cuda"),
+    "engine": ENGINE_CHOICES,
     "on_busy": ("reject", "preempt"),
     "chunk_merge": CHUNK_MERGES,
     "token_pruning": PRUNING_CHOICES,
@@ -37,6 +39,7 @@ _DECLARED: tuple[tuple[str, Any, str], ...] = (
     ("quantization", "nf4", "weights of the large layers: none, nf4 or int8"),
     ("device", "auto", "auto, cpu or cuda"),
     ("threads", 0, "CPU threads of the policy; 0 for one fewer than there are cores"),
+    ("engine", "auto", ENGINE_HELP),
     ("autostart", True, "configure and activate at once"),
     ("on_busy", "reject", "a goal while another runs: reject it, or preempt the running one"),
     ("default_timeout_s", 60.0, "deadline of goals that give none [s]"),
@@ -70,6 +73,7 @@ class ServerParameters:
     quantization: str
     device: str
     threads: int
+    engine: EngineChoice
     autostart: bool
     on_busy: OnBusy
     default_timeout_s: float

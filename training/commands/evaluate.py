@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fastvla_core.arguments import positive_int, seconds, share
+from fastvla_core.engines.names import ENGINE_CHOICES
 from fastvla_core.errors import FastVLAError
 from fastvla_core.models.vision_tokens.arguments import add_token_arguments, tokens_of
 from fastvla_core.runtime.merging import CHUNK_MERGES
@@ -35,6 +36,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="first seed and the one after the last (default 10000000:10000200)",
     )  # fmt: skip
     parser.add_argument("--quantization", choices=["nf4", "int8"], help="default: as stored")
+    parser.add_argument(
+        "--engine", choices=ENGINE_CHOICES, default="eager",
+        help="what runs the network (default: %(default)s)",
+    )  # fmt: skip
     parser.add_argument(
         "--paraphrase", action="store_true", help="instructions kept out of training"
     )
@@ -76,6 +81,7 @@ def run(args: argparse.Namespace) -> int:
             task=kind,
             seeds=args.seeds,
             quantization=args.quantization,
+            engine=args.engine,
             paraphrase=args.paraphrase,
             masked_cameras=tuple(args.mask_camera),
             latency_s=args.latency,
@@ -97,6 +103,7 @@ def run(args: argparse.Namespace) -> int:
             "policy": args.policy,
             "seeds": list(args.seeds),
             "quantization": args.quantization,
+            "engine": args.engine,
             "paraphrase": args.paraphrase,
             "masked_cameras": args.mask_camera,
             "latency_s": args.latency,

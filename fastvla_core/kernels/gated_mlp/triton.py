@@ -11,7 +11,7 @@ import triton.language as tl
 from torch import Tensor
 
 from fastvla_core.kernels.activation import ActivationName
-from fastvla_core.kernels.tiles import product_tiles
+from fastvla_core.kernels.tiles import Product, Tiles, tiles_for
 from fastvla_core.kernels.triton_parts import activate, two_products
 
 
@@ -36,16 +36,33 @@ def _gated_kernel(
 
 
 def gated_mlp(
-    x: Tensor, gate_weight: Tensor, up_weight: Tensor, *, activation: ActivationName
+    x: Tensor,
+    gate_weight: Tensor,
+    up_weight: Tensor,
+    *,
+    activation: ActivationName,
+    tiles: Tiles | None = None,
 ) -> Tensor:
-    """activation(x @ gate^T) * (x @ up^T), [..., N]; no gradients."""
+    """activation(x @ gate^T) * (x @ up^T), [..., N]; no gradients.
+
+    Args:
+        tiles: None takes those kept for this GPU.
+    """
     outputs, inputs = gate_weight.shape
     x_mk = x.reshape(-1, inputs).contiguous()
     rows = x_mk.shape[0]
     out = torch.empty((*x.shape[:-1], outputs), dtype=x.dtype, device=x.device)
-    tiles = product_tiles(rows, x.dtype)
+    product = product_of(rows, gate_weight)
+    tiles = tiles or tiles_for(product, x.device)
     _gated_kernel[(triton.cdiv(outputs, tiles.n), triton.cdiv(rows, tiles.m))](
         x_mk, gate_weight.contiguous(), up_weight.contiguous(), out, rows, outputs,
         K=inputs, ACTIVATION=activation, **tiles.constants,
     )  # fmt: skip
     return out
+
+
+def product_of(rows: int, gate_weight: Tensor) -> Product:
+    """What the tiles are chosen by."""
+    outputs, inputs = gate_weight.shape
+    dtype = str(gate_weight.dtype).removeprefix("torch.")
+    return Product(operator="gated_mlp", rows=rows, inputs=inputs, outputs=outputs, dtype=dtype)

@@ -23,7 +23,7 @@ def attend(q_bhtd: Tensor, memory: KeyValue, allowed: Tensor | None) -> Tensor:
         memory.key_bgsd,
         memory.value_bgsd,
         attn_mask=allowed,
-        enable_gqa=q_bhtd.shape[1] != memory.key_bgsd.shape[1],
+        enable_gqa=bool(q_bhtd.shape[1] != memory.key_bgsd.shape[1]),
     )
 
 

@@ -15,7 +15,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from fastvla_core.kernels.tiles import product_tiles
+from fastvla_core.kernels.tiles import Product, Tiles, tiles_for
 from fastvla_core.kernels.triton_parts import two_products
 
 from .spec import Projection, RopeTable
@@ -85,8 +85,13 @@ def qkv_rope(
     *,
     head_dim: int,
     rope: RopeTable | None,
+    tiles: Tiles | None = None,
 ) -> tuple[Tensor | None, Tensor, Tensor]:
-    """Queries [b, h, t, d], keys and values [b, g, t, d]; no gradients."""
+    """Queries [b, h, t, d], keys and values [b, g, t, d]; no gradients.
+
+    Args:
+        tiles: None takes those kept for this GPU.
+    """
     b, t, width = x_btw.shape
     x_btw = x_btw.contiguous()
     heads = 0 if query is None else query.weight.shape[0] // head_dim
@@ -97,7 +102,8 @@ def qkv_rope(
     parts = (key if query is None else query, key, value)
     biases = [x_btw if part.bias is None else part.bias for part in parts]
     cos, sin, stride_b, stride_t = _angles(rope, x_btw)
-    tiles = product_tiles(b * t, x_btw.dtype)
+    product = product_of(b * t, (heads + 2 * groups) * head_dim, key)
+    tiles = tiles or tiles_for(product, x_btw.device)
     half = head_dim // 2
     grid = (heads + 2 * groups, triton.cdiv(half, tiles.n), triton.cdiv(b * t, tiles.m))
     _qkv_kernel[grid](
@@ -107,6 +113,14 @@ def qkv_rope(
         BIASED=key.bias is not None, ROTATES=rope is not None, **tiles.constants,
     )  # fmt: skip
     return (None if query is None else q), k, v
+
+
+def product_of(rows: int, outputs: int, key: Projection) -> Product:
+    """What the tiles are chosen by."""
+    dtype = str(key.weight.dtype).removeprefix("torch.")
+    return Product(
+        operator="qkv_rope", rows=rows, inputs=key.weight.shape[1], outputs=outputs, dtype=dtype
+    )
 
 
 def _angles(rope: RopeTable | None, missing: Tensor) -> tuple[Tensor, Tensor, int, int]:

@@ -7,150 +7,34 @@ Shapes: b batch, c cameras, l language tokens, p prefix tokens, t action steps, 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
 
-from fastvla_core.layers.attention import BlockMask, KeyValue, block_mask
+from fastvla_core.layers.attention import KeyValue, block_mask
 from fastvla_core.layers.flow_steps import folds_steps, step_by, step_times
-from fastvla_core.layers.norm import Steering
-from fastvla_core.layers.transformer import LayerSteering
 from fastvla_core.models.backbones.decoder import Decoder
 from fastvla_core.models.flow_prefix import FlowPrefix, Velocity
+from fastvla_core.models.heads.flow_parts import (
+    Observed,
+    Placement,
+    Prefix,
+    PrefixTokens,
+    Suffix,
+    TimeFeatures,
+)
 from fastvla_core.models.policies.flow_vla import flow
 from fastvla_core.models.policies.flow_vla.flow import FlowSamples
-from fastvla_core.models.vision_tokens.layout import Kept, PrefixLayout
+from fastvla_core.models.vision_tokens.layout import PrefixLayout
 from fastvla_core.models.vision_tokens.memory import TokenMemory
 from fastvla_core.models.vision_tokens.options import ALL_TOKENS, Pruning, VisionTokens
-from fastvla_core.models.vision_tokens.pruning import NO_HINTS, Hints, pruned
+from fastvla_core.models.vision_tokens.pruning import NO_HINTS, Hints
 from fastvla_core.models.vision_tokens.watch import AttentionWatch, watching_last
 
 Batch = Mapping[str, Tensor]
-
-
-@dataclass(frozen=True, slots=True)
-class PrefixTokens:
-    """The embedded observation.
-
-    Attributes:
-        x_bpw: Embeddings.
-        mask_bp: True where a token is real.
-        blocks_p: Attention block of each token; see `block_mask`. Images and words share the first.
-        layout: Where images and words are in the whole prefix; None where nothing can be left out.
-        kept: Which tokens of the whole prefix these are; None for all.
-    """
-
-    x_bpw: Tensor
-    mask_bp: Tensor
-    blocks_p: Tensor
-    layout: PrefixLayout | None = None
-    kept: Kept | None = None
-
-    @property
-    def positions_bp(self) -> Tensor:
-        """Integer positions in the whole prefix; what is masked repeats the one before it."""
-        if self.kept is not None:
-            return self.kept.of(self.kept.mask_bp.cumsum(dim=1) - 1)
-        return self.mask_bp.cumsum(dim=1) - 1
-
-    @property
-    def allowed(self) -> BlockMask:
-        """Who may look at whom, over [b, 1, p, p]."""
-        return block_mask(self.blocks_p, self.blocks_p, self.mask_bp)
-
-    def pruned(self, options: VisionTokens, hints: Hints) -> PrefixTokens:
-        """Without the visual tokens that count least; see `vision_tokens.pruning.pruned`."""
-        assert self.layout is not None
-        x, kept = pruned(self.x_bpw, self.mask_bp, self.layout, options=options, hints=hints)
-        # What stands behind images and words is kept whole, so the blocks are those of any sample.
-        blocks = self.blocks_p[kept.index_bq[0]]
-        return PrefixTokens(x, kept.of(self.mask_bp), blocks, self.layout, kept)
-
-
-@dataclass(frozen=True, slots=True)
-class Prefix:
-    """What the expert reads of the observation: keys and values per layer, and which are real.
-
-    Attributes:
-        kept: Which tokens of the whole prefix these are; None for all.
-    """
-
-    layers: tuple[KeyValue, ...]
-    mask_bp: Tensor
-    kept: Kept | None = None
-
-    @property
-    def length_b1(self) -> Tensor:
-        """Real tokens of the whole prefix: the position of the first token behind them."""
-        mask_bp = self.mask_bp if self.kept is None else self.kept.mask_bp
-        return mask_bp.sum(dim=1, keepdim=True)
-
-    def seen_by(self, tokens: int) -> BlockMask:
-        """The mask of as many tokens that all look at the real prefix and at nothing else."""
-        block = torch.zeros(1, dtype=torch.long, device=self.mask_bp.device)
-        return block_mask(block.expand(tokens), block.expand(self.mask_bp.shape[1]), self.mask_bp)
-
-
-@dataclass(frozen=True, slots=True)
-class ExpertSteering:
-    """What a condition makes of all adaptive norms of an expert."""
-
-    layers: tuple[LayerSteering, ...]
-    final: Steering
-
-    def at(self, row: int) -> ExpertSteering:
-        """What one row of the condition asks for, for all samples."""
-        return ExpertSteering(tuple(layer.at(row) for layer in self.layers), self.final.at(row))
-
-
-@dataclass(frozen=True, slots=True)
-class TimeFeatures:
-    """What depends on the flow time alone.
-
-    Attributes:
-        embedded_bd: For the expert's input, or, where norms are adaptive, their condition.
-        steering: What adaptive norms make of it, once that is known.
-    """
-
-    embedded_bd: Tensor
-    steering: ExpertSteering | None = None
-
-    def at(self, row: int) -> TimeFeatures:
-        """Those of one time, for all samples."""
-        steering = None if self.steering is None else self.steering.at(row)
-        return TimeFeatures(self.embedded_bd[row : row + 1], steering)
-
-
-@dataclass(frozen=True, slots=True)
-class Suffix:
-    """The expert's input at one flow time.
-
-    Attributes:
-        x_bsd: Embeddings, the noisy actions last.
-        blocks_s: Attention block of each token among themselves.
-        condition_bd: What steers adaptive norms; None where the norms are plain.
-        steering: What the norms made of the condition ahead; None where they still have to.
-    """
-
-    x_bsd: Tensor
-    blocks_s: Tensor
-    condition_bd: Tensor | None = None
-    steering: ExpertSteering | None = None
-
-    def positions_bs(self, prefix: Prefix) -> Tensor:
-        """Integer positions: right behind the real prefix tokens."""
-        return prefix.length_b1 + torch.arange(self.x_bsd.shape[1], device=self.x_bsd.device)
-
-    def allowed(self, prefix: Prefix) -> BlockMask:
-        """Who may look at whom, over [b, 1, s, p + s]: the real prefix, and own blocks."""
-        mask_bp, own = prefix.mask_bp, self.blocks_s
-        # The whole prefix comes before every own block.
-        before = own.new_full((mask_bp.shape[1],), -1)
-        mask = torch.cat([mask_bp, mask_bp.new_ones(len(mask_bp), len(own))], dim=1)
-        return block_mask(own, torch.cat([before, own]), mask)
 
 
 class FlowExpertModel(nn.Module, ABC):
@@ -167,6 +51,7 @@ class FlowExpertModel(nn.Module, ABC):
     """
 
     config: Any
+    pads_prompts: ClassVar[bool] = True
     vision_tokens: VisionTokens = ALL_TOKENS
     prunings: ClassVar[tuple[Pruning, ...]] = ("adaptive", "uniform", "pool")
     action_out: nn.Linear
@@ -305,17 +190,70 @@ class FlowExpertModel(nn.Module, ABC):
         if memory is not None and self.vision_tokens.pruning == "adaptive":
             watch = self.watch()
         if watch is None and continued is None and folds_steps(self.action_out, noise_bta):
-            actions = self._folded_flow(prefix, batch, noise_bta.float())
-        else:
-            field = self.velocity_field(prefix, batch)
-            if watch is not None:
-                field = watching_last(field, watch, steps=steps)
-            followed = field if continued is None else continued.conditioned(field)
-            actions = flow.integrate(followed, noise_bta.float(), steps=steps)
+            return self.follow_flow(self.placed(prefix), batch, noise_bta, self.step_features())
+        field = self.velocity_field(prefix, batch)
+        if watch is not None:
+            field = watching_last(field, watch, steps=steps)
+        followed = field if continued is None else continued.conditioned(field)
+        actions = flow.integrate(followed, noise_bta.float(), steps=steps)
         if watch is not None and memory is not None and layout is not None:
             attention = watch.attention_bq
             memory.remember(batch["images"], attention, layout=layout, kept=prefix.kept)
         return actions[..., : self.config.action_dim]
+
+    def read_observation(self, batch: Batch) -> Observed:
+        """All that a flow needs of an observation."""
+        return self.placed(self.read_prefix(self.prefix_tokens(batch)))
+
+    def placed(self, prefix: Prefix) -> Observed:
+        """The prefix, and where the suffix stands behind it."""
+        blocks = self.suffix_blocks(prefix.mask_bp.device)
+        return Observed(prefix, self.placement(blocks, prefix))
+
+    def step_features(self) -> tuple[TimeFeatures, ...]:
+        """What depends on the flow times alone, one entry per Euler step.
+
+        It changes with the weights only: who keeps it has to make it anew after those.
+        """
+        steps = self.config.flow_steps
+        features = self.folded_times(step_times(steps, device=self.action_out.weight.device))
+        return tuple(features.at(step) for step in range(steps))
+
+    def flow_step(
+        self, observed: Observed, batch: Batch, x_bta: Tensor, feature: TimeFeatures
+    ) -> Tensor:
+        """One Euler step, float32 [b, t, a], with everything made ahead.
+
+        Args:
+            observed: From `read_observation`.
+            batch: Only what is not in the prefix is read: the state, for pi0.
+            feature: Of the step, from `step_features`.
+        """
+        suffix = replace(self.suffix_at(x_bta, feature, batch), placement=observed.placement)
+        output = self.read_suffix(suffix, observed.prefix)[:, -x_bta.shape[1] :]
+        return step_by(self.action_out, x_bta, output, steps=self.config.flow_steps)
+
+    def follow_flow(
+        self, observed: Observed, batch: Batch, noise_bta: Tensor, features: Sequence[TimeFeatures]
+    ) -> Tensor:
+        """From noise to normalised actions, float32 [b, t, a]; see `flow_step`."""
+        x = noise_bta.float()
+        for feature in features:
+            x = self.flow_step(observed, batch, x, feature)
+        return x[..., : self.action_dim]
+
+    @property
+    def action_dim(self) -> int:
+        """Action dimensions that are not padding."""
+        return self.config.action_dim
+
+    @abstractmethod
+    def suffix_blocks(self, device: torch.device) -> Tensor:
+        """Attention block of each suffix token among themselves, [s]."""
+
+    @abstractmethod
+    def placement(self, blocks_s: Tensor, prefix: Prefix) -> Placement:
+        """Where the suffix stands behind the prefix, and whom it sees."""
 
     def watch(self) -> AttentionWatch:
         """Listens to what the expert looks at in the prefix."""
@@ -383,16 +321,6 @@ class FlowExpertModel(nn.Module, ABC):
                 x[:, first:], positions[:, first:], allowed, past=known
             )
         return Prefix(known, mask, tokens.kept)
-
-    def _folded_flow(self, prefix: Prefix, batch: Batch, x_bta: Tensor) -> Tensor:
-        """The same flow with all that depends on its times made first, each step in one kernel."""
-        steps, chunk = self.config.flow_steps, x_bta.shape[1]
-        features = self.folded_times(step_times(steps, device=x_bta.device))
-        for step in range(steps):
-            suffix = self.suffix_at(x_bta, features.at(step), batch)
-            hidden = self.read_suffix(suffix, prefix)[:, -chunk:]
-            x_bta = step_by(self.action_out, x_bta, hidden, steps=steps)
-        return x_bta
 
     def velocity_field(self, prefix: Prefix, batch: Batch) -> Velocity:
         """The velocity as a function of point and time alone, for integration."""

@@ -5,9 +5,10 @@ Shapes: b batch, c cameras, t action steps, a action dimensions, s state dimensi
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -38,7 +39,12 @@ class LeRobotProcessor:
         images: What the network wants its images to be.
         files: Where the steps come from; saved as they are.
         tokenizers: Folder names in a saved checkpoint to the tokenizers that go there.
+
+    Attributes:
+        upload: Brings a camera's images to the device; None copies them, and waits for that.
     """
+
+    upload: Callable[[str, Tensor], Tensor] | None = None
 
     # What `training_batch` takes beyond what every policy learns from.
     also_reads: ClassVar[frozenset[str]] = frozenset()
@@ -81,6 +87,10 @@ class LeRobotProcessor:
         Raises:
             ObservationError: a value is missing or has a wrong size.
         """
+        if self.upload is not None:
+            # They go on while the steps below run on the host.
+            images = {key: self.upload(key, image) for key, image in transition.images.items()}
+            transition = dataclasses.replace(transition, images=images)
         ready = run_steps(self.before, transition)
         batch = {**self.images(ready, device=device), **self.vectors(ready)}
         return {name: tensor.to(device) for name, tensor in batch.items()}

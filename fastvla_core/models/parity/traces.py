@@ -10,7 +10,8 @@ from torch import Tensor
 
 from fastvla_core.layers.attention import KeyValue
 from fastvla_core.models.backbones.decoder import Decoder
-from fastvla_core.models.heads.flow_expert import FlowExpertModel, PrefixTokens
+from fastvla_core.models.heads.flow_expert import FlowExpertModel
+from fastvla_core.models.heads.flow_parts import PrefixTokens
 from fastvla_core.models.lerobot.processor import LeRobotProcessor
 from fastvla_core.models.lerobot.transition import run_steps
 from fastvla_core.models.parity.cases import Case

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, cast, get_args
+from typing import Any, Literal, cast, get_args
 
 from fastvla_core.errors import PolicyError
 
@@ -130,3 +130,27 @@ def chosen_tokens(
         camera_reuse=None if camera_reuse < 0 else camera_reuse,
         prefix_reuse=prefix_reuse,
     )
+
+
+def use_tokens(model: Any, tokens: VisionTokens, *, kind: str) -> None:
+    """Let a network treat its visual tokens so.
+
+    Args:
+        kind: Type of the policy, for errors.
+    Raises:
+        PolicyError: it cannot.
+    """
+    known = getattr(model, "prunings", ())
+    if tokens.active and not known:
+        raise PolicyError(
+            f"this policy ({kind}) can neither prune its visual tokens nor reuse them",
+            mend="leave the options of the visual tokens out",
+        )
+    if tokens.pruning != "none" and tokens.pruning not in known:
+        raise PolicyError(
+            f"this policy ({kind}) cannot prune its visual tokens by '{tokens.pruning}'; it can "
+            f"by: {', '.join(known)}",
+            mend="choose another way, or train a scorer: `training.pruning` in the recipe",
+        )
+    if known:
+        model.vision_tokens = tokens

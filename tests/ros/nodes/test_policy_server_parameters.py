@@ -18,6 +18,7 @@ def set_parameter(node, name: str, value):
     ("name", "value", "reason"),
     [
         ("quantization", "int3", "one of none, nf4, int8"),
+        ("engine", "fast", "one of auto, eager, compiled"),
         ("execute_steps", "two", "its type is int"),
         ("execute_steps", -1, "set it above 0"),
         ("on_busy", True, "its type is str"),

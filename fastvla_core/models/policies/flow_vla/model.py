@@ -1,12 +1,12 @@
 """The network: a prefix that is read once, and an expert that turns noise into actions beside it.
 
 Shapes: b batch, c cameras, l language tokens, p prefix tokens, s flow samples, t action steps,
-a action dimensions, d expert width; q prefix tokens that were kept.
+a action dimensions, d expert width.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -14,183 +14,37 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fastvla_core.layers.attention import KeyValue
+from fastvla_core.layers.flow_steps import step_by
 from fastvla_core.layers.norm import RMSNorm
-from fastvla_core.layers.rope import rope_table
+from fastvla_core.layers.rope import RopeTable, rope_table
 from fastvla_core.layers.time_embedding import time_embedding
-from fastvla_core.layers.transformer import KeyValueLayer, TransformerLayer
-from fastvla_core.models.backbones.text import AttentionPool, TextEncoder
-from fastvla_core.models.backbones.vision import VisionTower
+from fastvla_core.layers.transformer import TransformerLayer
 from fastvla_core.models.flow_prefix import FlowPrefix, draw_delays, frozen_rows
 from fastvla_core.models.policies.flow_vla import flow
 from fastvla_core.models.policies.flow_vla.config import FlowVLAConfig
 from fastvla_core.models.policies.flow_vla.flow import FlowSamples
-from fastvla_core.models.vision_tokens.layout import Kept, PrefixLayout
+from fastvla_core.models.policies.flow_vla.prefix import Batch, Prefix, PrefixEncoder
+from fastvla_core.models.vision_tokens.layout import PrefixLayout
 from fastvla_core.models.vision_tokens.memory import TokenMemory
-from fastvla_core.models.vision_tokens.options import ALL_TOKENS, Pruning, VisionTokens
-from fastvla_core.models.vision_tokens.pruning import NO_HINTS, Hints, pruned
-from fastvla_core.models.vision_tokens.scores import TokenScorer
+from fastvla_core.models.vision_tokens.options import Pruning, VisionTokens
+from fastvla_core.models.vision_tokens.pruning import NO_HINTS, Hints
 from fastvla_core.models.vision_tokens.watch import AttentionWatch, watching_last
-
-Batch = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True, slots=True)
-class Prefix:
-    """What the expert needs to know of the observation.
+class Placement:
+    """Rotation of the actions, and whom they see, [b, 1, s * t, p + s * t]."""
 
-    Attributes:
-        layers: Keys and values per layer, [b, kv_heads, p, head_dim].
-        mask_bp: True where a prefix token is real.
-        kept: Which tokens of the whole prefix these are; None for all.
-    """
-
-    layers: tuple[KeyValue, ...]
-    mask_bp: Tensor
-    kept: Kept | None = None
-
-    @property
-    def length(self) -> int:
-        """Tokens of the whole prefix: the position of the first token behind them."""
-        return (self.mask_bp if self.kept is None else self.kept.mask_bp).shape[1]
+    rope: RopeTable
+    allowed: Tensor
 
 
-class PrefixEncoder(nn.Module):
-    """Images, instruction and state to one sequence, and that to keys and values per layer.
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """All that the steps of a flow share."""
 
-    The sequence is [image tokens of each camera, language tokens, state token]; all real tokens
-    see each other. A token's position is its slot, so a missing camera moves nothing.
-    """
-
-    def __init__(self, config: FlowVLAConfig) -> None:
-        super().__init__()
-        size, height_width = config.prefix, config.image_resolution
-        self.head_dim = config.attention.head_dim
-        self.text = TextEncoder(
-            vocab_size=config.vocab_size,
-            max_length=config.tokenizer_max_length,
-            width=size.width,
-            depth=config.text.depth,
-            mlp_width=config.text.mlp_width,
-            shape=config.attention,
-        )
-        self.vision = VisionTower(
-            config.vision,
-            cameras=len(config.cameras),
-            height=height_width[0],
-            width=height_width[1],
-            out_width=size.width,
-        )
-        condition_width = self.vision.condition_width
-        self.pool = AttentionPool(size.width, condition_width) if condition_width else None
-        self.state_in = nn.Linear(len(config.state_names), size.width)
-        self.layers = nn.ModuleList(
-            TransformerLayer(size.width, config.attention, mlp_width=size.mlp_width)
-            for _ in range(size.depth - 1)
-        )
-        self.last_layer = KeyValueLayer(size.width, config.attention)
-        learned = config.vision_tokens.pruning == "learned"
-        self.token_scorer = TokenScorer(size.width) if learned else None
-
-    def read_words(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
-        """Language tokens [b, l, width], and what conditions the vision."""
-        language = self.text(batch["tokens"], batch["token_mask"])
-        return language, None if self.pool is None else self.pool(language, batch["token_mask"])
-
-    def embed(
-        self,
-        batch: Batch,
-        *,
-        memory: TokenMemory | None = None,
-        options: VisionTokens = ALL_TOKENS,
-    ) -> tuple[Tensor, Tensor]:
-        """The sequence [b, p, width] and its mask [b, p].
-
-        Args:
-            memory, options: What was computed before, and what of it may be used.
-        """
-        language_mask = batch["token_mask"]
-        if memory is not None and options.prefix_reuse:
-            words = batch["tokens"], language_mask
-            language, condition = memory.words(*words, read=lambda: self.read_words(batch))
-        else:
-            language, condition = self.read_words(batch)
-        pixels = batch["images"]
-        if memory is not None and options.camera_reuse is not None:
-            images = memory.camera_tokens(
-                pixels,
-                lambda camera: self.vision.look(camera, pixels[:, camera], condition),
-                threshold=options.camera_reuse,
-                grid=self.vision.token_grid,
-                condition=condition,
-            ).flatten(1, 2)
-        else:
-            # Training hides cameras, and images that nobody sees need no time.
-            present = batch["image_mask"] if self.training else None
-            images = self.vision(pixels, condition, mask_bc=present)
-        state = self.state_in(batch["state"].to(self.state_in.weight.dtype))[:, None]
-        image_mask = batch["image_mask"].repeat_interleave(self.vision.tokens_per_camera, dim=1)
-        mask_bp = torch.cat([image_mask, language_mask, image_mask.new_ones(len(state), 1)], dim=1)
-        return torch.cat([images, language, state], dim=1), mask_bp
-
-    def forward(self, batch: Batch) -> Prefix:
-        """See `FlowVLA` for the batch."""
-        return self.read(*self.embed(batch))
-
-    def read(self, x: Tensor, mask: Tensor, kept: Kept | None = None) -> Prefix:
-        """Keys and values of embedded tokens [b, q, width] with their mask [b, q].
-
-        Args:
-            kept: Which tokens of the whole prefix they are; None for all.
-        """
-        length = x.shape[1] if kept is None else kept.mask_bp.shape[1]
-        rope = rope_table(torch.arange(length, device=x.device), head_dim=self.head_dim)
-        if kept is not None:
-            rope = rope.at(kept.index_bq)
-        allowed = mask[:, None, None, :]
-        memory = []
-        for layer in self.layers:
-            x, own = layer(x, rope, allowed)
-            memory.append(own)
-        memory.append(self.last_layer(x, rope))
-        return Prefix(tuple(memory), mask, kept)
-
-    def layout(self, batch: Batch) -> PrefixLayout:
-        """Where images and words are in the whole prefix."""
-        rows, columns = self.vision.token_grid
-        words = batch["tokens"].shape[1]
-        return PrefixLayout(
-            cameras=batch["images"].shape[1], rows=rows, columns=columns, words=words
-        )
-
-    def observed(
-        self,
-        batch: Batch,
-        options: VisionTokens,
-        *,
-        hints: Hints = NO_HINTS,
-        memory: TokenMemory | None = None,
-    ) -> Prefix:
-        """The same as `forward`, with tokens left out and reused as the options say.
-
-        Args:
-            hints: Of what counts in the images, for adaptive pruning.
-            memory: Of the goal, for a batch of one observation; it has hints of its own.
-        """
-        x, mask = self.embed(batch, memory=memory, options=options)
-        layout, kept = self.layout(batch), None
-        if memory is not None:
-            hints = memory.hints(batch["images"], layout)
-        first_look = memory is not None and memory.is_first_look(options)
-        if options.pruning != "none" and not first_look:
-            x, kept = pruned(
-                x, mask, layout, options=options, hints=hints, scorer=self.token_scorer
-            )
-            mask = kept.of(mask)
-        if memory is None or not options.prefix_reuse:
-            return self.read(x, mask, kept)
-        places = () if kept is None else (kept.index_bq,)
-        return memory.prefix(x, mask, *places, read=lambda: self.read(x, mask, kept))
+    prefix: Prefix
+    placement: Placement
 
 
 class ActionExpert(nn.Module):
@@ -214,17 +68,23 @@ class ActionExpert(nn.Module):
         self.final_norm = RMSNorm(size.width)
         self.action_out = nn.Linear(size.width, actions)
 
-    def embed(self, noisy_bsta: Tensor, time_bst: Tensor) -> Tensor:
-        """Actions joined with their time, [b, s * t, d]."""
-        dtype = self.action_in.weight.dtype
-        action = self.action_in(noisy_bsta.to(dtype))
-        time = time_embedding(
-            time_bst,
-            width=action.shape[-1],
+    def embedded_time(self, time: Tensor) -> Tensor:
+        """The sinusoid of flow times of any shape, [..., d]."""
+        return time_embedding(
+            time,
+            width=self.action_in.out_features,
             min_period=self.config.min_period,
             max_period=self.config.max_period,
-        ).to(action.dtype)
-        joined = torch.cat([action, time.expand_as(action)], dim=-1)
+        ).to(self.action_in.weight.dtype)
+
+    def embed(self, noisy_bsta: Tensor, time_bst: Tensor) -> Tensor:
+        """Actions joined with their time, [b, s * t, d]."""
+        return self.joined(noisy_bsta, self.embedded_time(time_bst))
+
+    def joined(self, noisy_bsta: Tensor, embedded_bstd: Tensor) -> Tensor:
+        """The same for times that `embedded_time` embedded."""
+        action = self.action_in(noisy_bsta.to(self.action_in.weight.dtype))
+        joined = torch.cat([action, embedded_bstd.expand_as(action)], dim=-1)
         return self.time_out(functional.silu(self.time_in(joined))).flatten(1, 2)
 
     def allowed(self, prefix: Prefix, *, samples: int) -> Tensor:
@@ -237,14 +97,21 @@ class ActionExpert(nn.Module):
 
     def forward(self, noisy_bsta: Tensor, time_bst: Tensor, prefix: Prefix) -> Tensor:
         """Velocities [b, s, t, a], in float32; times per sample (t = 1) or per action step."""
-        samples = noisy_bsta.shape[1]
         x = self.embed(noisy_bsta, time_bst)
-        steps = torch.arange(self.config.chunk_size, device=x.device).repeat(samples)
+        placement = self.placement(prefix, samples=noisy_bsta.shape[1])
+        return self.action_out(self.read(x, prefix, placement)).float().view(noisy_bsta.shape)
+
+    def placement(self, prefix: Prefix, *, samples: int = 1) -> Placement:
+        """Where the actions stand behind the prefix, and whom they see: the same in each step."""
+        steps = torch.arange(self.config.chunk_size, device=prefix.mask_bp.device).repeat(samples)
         rope = rope_table(steps + prefix.length, head_dim=self.config.attention.head_dim)
-        allowed = self.allowed(prefix, samples=samples)
+        return Placement(rope, self.allowed(prefix, samples=samples))
+
+    def read(self, x_bsd: Tensor, prefix: Prefix, placement: Placement) -> Tensor:
+        """Embedded actions to [b, s, d] behind the final norm."""
         for layer, memory in zip(self.layers, prefix.layers, strict=True):
-            x, _ = layer(x, rope, allowed, memory)
-        return self.action_out(self.final_norm(x)).float().view(noisy_bsta.shape)
+            x_bsd, _ = layer(x_bsd, placement.rope, placement.allowed, memory)
+        return self.final_norm(x_bsd)
 
 
 class FlowVLA(nn.Module):
@@ -259,6 +126,8 @@ class FlowVLA(nn.Module):
     Source: pi0, arXiv:2410.24164; SmolVLA, arXiv:2506.01844.
     """
 
+    # A token's position is its slot, so more padding would move what stands behind the words.
+    pads_prompts: ClassVar[bool] = False
     # Small and sensitive, or not read often enough to gain by fewer bits.
     full_precision: ClassVar[tuple[str, ...]] = (
         "prefix.state_in",
@@ -334,6 +203,45 @@ class FlowVLA(nn.Module):
         if samples.weight is not None:
             error = error * samples.weight
         return {"loss": error.mean(), "loss_per_dim": error.detach().mean(dim=(0, 1, 2))}
+
+    def read_observation(self, batch: Batch) -> Observed:
+        """All that a flow needs of an observation."""
+        prefix = self.prefix(batch)
+        return Observed(prefix, self.expert.placement(prefix))
+
+    def step_features(self) -> tuple[Tensor, ...]:
+        """What depends on the flow times alone, [d] for each Euler step."""
+        steps = self.config.num_inference_steps
+        # In float64: see `time_embedding`.
+        times = torch.tensor([1.0 - step / steps for step in range(steps)], dtype=torch.float64)
+        return tuple(self.expert.embedded_time(times.to(self.expert.action_in.weight.device)))
+
+    def flow_step(self, observed: Observed, batch: Batch, x_bta: Tensor, feature: Tensor) -> Tensor:
+        """One Euler step, float32 [b, t, a], with everything made ahead.
+
+        Args:
+            observed: From `read_observation`.
+            batch: Not read: the state is in the prefix.
+            feature: Of the step, from `step_features`.
+        """
+        joined = self.expert.joined(x_bta[:, None], feature)
+        output = self.expert.read(joined, observed.prefix, observed.placement)
+        steps = self.config.num_inference_steps
+        return step_by(self.expert.action_out, x_bta, output, steps=steps)
+
+    def follow_flow(
+        self, observed: Observed, batch: Batch, noise_bta: Tensor, features: Sequence[Tensor]
+    ) -> Tensor:
+        """From noise to normalised actions, float32 [b, t, a]; see `flow_step`."""
+        x = noise_bta.float()
+        for feature in features:
+            x = self.flow_step(observed, batch, x, feature)
+        return x
+
+    @property
+    def action_dim(self) -> int:
+        """Action dimensions."""
+        return len(self.config.action_names)
 
     def watch(self) -> AttentionWatch:
         """Listens to what the expert looks at in the prefix."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -32,7 +32,12 @@ class RobotProcessor(ABC):
     Args:
         config: Names, sizes and which actions are relative.
         statistics: Of states and of (relative) action chunks.
+
+    Attributes:
+        upload: Brings an image of a camera to the device; None copies it, and waits for that.
     """
+
+    upload: Callable[[str, Tensor], Tensor] | None = None
 
     def __init__(self, config: RobotPolicyConfig, *, statistics: Statistics) -> None:
         self.config = config
@@ -118,17 +123,25 @@ class RobotProcessor(ABC):
         cameras = self.config.cameras
         mask = torch.tensor([[c in o.images for c in cameras] for o in observations])
         # Pixels of a missing camera stay zero: the mask hides their tokens.
-        images = torch.zeros(*mask.shape, 3, *self.config.image_resolution, device=device)
-        for row, observation in enumerate(observations):
-            pixels = [_pixels(observation.images[c]) for c in cameras if c in observation.images]
-            images[row, mask[row]] = preprocess([p.to(device) for p in pixels], self._spec)
+        # Uploads come first: what follows on the host needs no image.
+        seen = [
+            [self._uploaded(c, o.images[c], device) for c in cameras if c in o.images]
+            for o in observations
+        ]
         state = torch.from_numpy(np.stack([o.state for o in observations]).astype(np.float32))
-        return {
-            "images": images,
+        others = {
             "image_mask": mask.to(device),
             "state": self.statistics.state.normalize(state).to(device),
             **_moved(self.encode([o.task for o in observations]), device),
         }
+        images = torch.zeros(*mask.shape, 3, *self.config.image_resolution, device=device)
+        for row, pixels in enumerate(seen):
+            images[row, mask[row]] = preprocess(pixels, self._spec)
+        return {"images": images, **others}
+
+    def _uploaded(self, camera: str, image: NDArray[np.uint8], device: torch.device) -> Tensor:
+        pixels = _pixels(image)
+        return pixels.to(device) if self.upload is None else self.upload(camera, pixels)
 
     def flow_prefix(
         self,

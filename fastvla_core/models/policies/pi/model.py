@@ -25,10 +25,10 @@ from fastvla_core.models.backbones.decoder import (
 )
 from fastvla_core.models.backbones.paligemma import PaliGemma
 from fastvla_core.models.backbones.siglip import Siglip
-from fastvla_core.models.heads.flow_expert import (
-    Batch,
+from fastvla_core.models.heads.flow_expert import Batch, FlowExpertModel
+from fastvla_core.models.heads.flow_parts import (
     ExpertSteering,
-    FlowExpertModel,
+    Placement,
     Prefix,
     PrefixTokens,
     Suffix,
@@ -36,6 +36,11 @@ from fastvla_core.models.heads.flow_expert import (
 )
 from fastvla_core.models.policies.pi.config import PiConfig
 from fastvla_core.models.vision_tokens.layout import PrefixLayout
+
+
+def _placement(blocks_s: Tensor, prefix: Prefix, size: DecoderSize) -> Placement:
+    rope = rotation(prefix.behind(len(blocks_s)), size)
+    return Placement(rope, prefix.seen_with(blocks_s))
 
 
 class GemmaExpert(nn.Module):
@@ -49,10 +54,10 @@ class GemmaExpert(nn.Module):
 
     def forward(self, suffix: Suffix, prefix: Prefix) -> Tensor:
         """[b, s, d] behind the final norm."""
-        x, allowed = suffix.x_bsd, suffix.allowed(prefix)
-        rope = rotation(suffix.positions_bs(prefix), self.size)
+        x, at = suffix.x_bsd, suffix.placement
+        at = at or _placement(suffix.blocks_s, prefix, self.size)
         for layer, memory in zip(self.layers, prefix.layers, strict=True):
-            x, _ = layer(x, rope, allowed, memory)
+            x, _ = layer(x, at.rope, at.allowed, memory)
         return self.final_norm(x)
 
 
@@ -77,11 +82,11 @@ class AdaptiveGemmaExpert(nn.Module):
     def forward(self, suffix: Suffix, prefix: Prefix) -> Tensor:
         """[b, s, d] behind the final norm."""
         assert suffix.condition_bd is not None
-        x, allowed = suffix.x_bsd, suffix.allowed(prefix)
-        rope = rotation(suffix.positions_bs(prefix), self.size)
+        x, at = suffix.x_bsd, suffix.placement
+        at = at or _placement(suffix.blocks_s, prefix, self.size)
         steering = suffix.steering or self.steering(suffix.condition_bd)
         for layer, memory, own in zip(self.layers, prefix.layers, steering.layers, strict=True):
-            x = layer(x, rope, allowed, memory, own)
+            x = layer(x, at.rope, at.allowed, memory, own)
         return self.final_norm(x, steering.final)
 
     def steering(self, condition_bd: Tensor) -> ExpertSteering:
@@ -162,6 +167,10 @@ class PiModel(FlowExpertModel):
         layers = self.paligemma.text.memory(tokens.x_bpw, tokens.positions_bp, tokens.allowed)
         return Prefix(layers, tokens.mask_bp, tokens.kept)
 
+    def placement(self, blocks_s: Tensor, prefix: Prefix) -> Placement:
+        """The same for all of the expert's layers."""
+        return _placement(blocks_s, prefix, self.config.expert)
+
     def read_suffix(self, suffix: Suffix, prefix: Prefix) -> Tensor:
         """Run the expert; [b, s, d]."""
         return self.expert(suffix, prefix)
@@ -203,9 +212,11 @@ class Pi0(PiModel):
         time = features.embedded_bd[:, None].expand_as(action)
         joined = self.time_in(torch.cat([action, time], dim=-1))
         x = torch.cat([state, self.time_out(functional.silu(joined))], dim=1)
-        blocks = torch.ones(x.shape[1], dtype=torch.long, device=x.device)
-        blocks[0] = 0
-        return Suffix(x, blocks)
+        return Suffix(x, self.suffix_blocks(x.device))
+
+    def suffix_blocks(self, device: torch.device) -> Tensor:
+        """The state, then the actions."""
+        return torch.arange(1 + self.config.chunk_size, device=device).clamp_max(1)
 
 
 class Pi05(PiModel):
@@ -236,5 +247,8 @@ class Pi05(PiModel):
     def suffix_at(self, noisy_bta: Tensor, features: TimeFeatures, batch: Batch) -> Suffix:
         """The actions, one block, and the condition."""
         x = self.action_in(noisy_bta.to(self.action_in.weight.dtype))
-        blocks = torch.zeros(x.shape[1], dtype=torch.long, device=x.device)
-        return Suffix(x, blocks, features.embedded_bd, features.steering)
+        return Suffix(x, self.suffix_blocks(x.device), features.embedded_bd, features.steering)
+
+    def suffix_blocks(self, device: torch.device) -> Tensor:
+        """The actions alone."""
+        return torch.zeros(self.config.chunk_size, dtype=torch.long, device=device)

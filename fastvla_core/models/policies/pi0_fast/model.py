@@ -15,7 +15,8 @@ from fastvla_core.layers.attention import KeyValue, block_mask
 from fastvla_core.models.backbones.decoder import Decoder
 from fastvla_core.models.backbones.paligemma import PaliGemma
 from fastvla_core.models.backbones.siglip import Siglip
-from fastvla_core.models.heads.flow_expert import Batch, PrefixTokens
+from fastvla_core.models.heads.flow_expert import Batch
+from fastvla_core.models.heads.flow_parts import PrefixTokens
 from fastvla_core.models.heads.token_decoding import (
     Decoded,
     Draft,

@@ -6,6 +6,7 @@ steps, a action dimensions (padded), w prefix width, d expert width.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import ClassVar
 
@@ -13,14 +14,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from fastvla_core.layers.attention import KeyValue
 from fastvla_core.layers.linear import linear
 from fastvla_core.layers.time_embedding import time_embedding
 from fastvla_core.layers.transformer import CrossAttentionLayer, TransformerLayer
 from fastvla_core.models.backbones.decoder import LLAMA, Decoder, rotation
 from fastvla_core.models.backbones.siglip import Siglip, pixel_shuffle
-from fastvla_core.models.heads.flow_expert import (
-    Batch,
-    FlowExpertModel,
+from fastvla_core.models.heads.flow_expert import Batch, FlowExpertModel
+from fastvla_core.models.heads.flow_parts import (
+    Observed,
+    Placement,
     Prefix,
     PrefixTokens,
     Suffix,
@@ -56,18 +59,37 @@ class SmolVLAExpert(nn.Module):
 
     def forward(self, suffix: Suffix, prefix: Prefix) -> Tensor:
         """[b, t, d] behind the final norm."""
-        x = suffix.x_bsd
-        positions = suffix.positions_bs(prefix)
-        rope = rotation(positions, self.size)
-        from_zero = rotation(positions - positions[:, :1], self.size)
-        allowed = suffix.allowed(prefix)
-        seen = prefix.seen_by(x.shape[1])
-        for layer, read in zip(self.layers, self.reads):
-            if isinstance(layer, CrossAttentionLayer):
-                x = layer(x, from_zero, seen, prefix.layers[read])
+        x, at = suffix.x_bsd, suffix.placement or self.placement(suffix.blocks_s, prefix)
+        assert at.from_zero is not None
+        assert at.seen is not None
+        for index, (layer, read) in enumerate(zip(self.layers, self.reads)):
+            memory = None if prefix.crossed is None else prefix.crossed[index]
+            if not isinstance(layer, CrossAttentionLayer):
+                x, _ = layer(x, at.rope, at.allowed, prefix.layers[read])
+            elif memory is None:
+                x = layer(x, at.from_zero, at.seen, prefix.layers[read])
             else:
-                x, _ = layer(x, rope, allowed, prefix.layers[read])
+                x = layer.read(x, at.from_zero, at.seen, memory)
         return self.final_norm(x)
+
+    def placement(self, blocks_s: Tensor, prefix: Prefix) -> Placement:
+        """Joint layers stand behind the prefix; those that only read it start at zero."""
+        positions = prefix.behind(len(blocks_s))
+        return Placement(
+            rotation(positions, self.size),
+            prefix.seen_with(blocks_s),
+            rotation(positions - positions[:, :1], self.size),
+            prefix.seen_by(len(blocks_s)),
+        )
+
+    def crossed(self, prefix: Prefix) -> tuple[KeyValue | None, ...]:
+        """What each layer that only reads makes of its layer of the prefix, once for all steps."""
+        return tuple(
+            layer.self_attn.memory(prefix.layers[read])
+            if isinstance(layer, CrossAttentionLayer)
+            else None
+            for layer, read in zip(self.layers, self.reads)
+        )
 
 
 class SmolVLA(FlowExpertModel):
@@ -172,7 +194,8 @@ class SmolVLA(FlowExpertModel):
 
     def _marker(self, ids: tuple[int, ...], mask_bcn: Tensor) -> tuple[Tensor, Tensor]:
         # Unlike language, markers are not scaled; and they are there where the camera is not.
-        tokens = self.text.embed_tokens(torch.tensor(ids, device=mask_bcn.device))
+        # Not looked up by a tensor of ids: to put one on a GPU would break the capture of a graph.
+        tokens = torch.stack([self.text.embed_tokens.weight[index] for index in ids])
         b, c = mask_bcn.shape[:2]
         return tokens.expand(b, c, -1, -1), mask_bcn.new_ones(b, c, len(ids))
 
@@ -180,6 +203,15 @@ class SmolVLA(FlowExpertModel):
         """Keys and values of SmolVLM's layers."""
         layers = self.text.memory(tokens.x_bpw, tokens.positions_bp, tokens.allowed)
         return Prefix(layers, tokens.mask_bp, tokens.kept)
+
+    def placed(self, prefix: Prefix) -> Observed:
+        """Cross-attention to the prefix, too, would be the same in each step."""
+        crossed = dataclasses.replace(prefix, crossed=self.expert.crossed(prefix))
+        return super().placed(crossed)
+
+    def placement(self, blocks_s: Tensor, prefix: Prefix) -> Placement:
+        """See `SmolVLAExpert.placement`."""
+        return self.expert.placement(blocks_s, prefix)
 
     def time_features(self, time_b: Tensor) -> TimeFeatures:
         """The sinusoid."""
@@ -196,7 +228,11 @@ class SmolVLA(FlowExpertModel):
         action = self.action_in(noisy_bta.to(self.action_in.weight.dtype))
         time = features.embedded_bd[:, None].expand_as(action)
         x = self.time_out(functional.silu(self.time_in(torch.cat([action, time], dim=-1))))
-        return Suffix(x, torch.arange(x.shape[1], device=x.device))
+        return Suffix(x, self.suffix_blocks(x.device))
+
+    def suffix_blocks(self, device: torch.device) -> Tensor:
+        """Each action is a block."""
+        return torch.arange(self.config.chunk_size, device=device)
 
     def read_suffix(self, suffix: Suffix, prefix: Prefix) -> Tensor:
         """Run the expert; [b, t, d]."""
