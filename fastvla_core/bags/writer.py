@@ -101,7 +101,7 @@ class BagWriter:
         topic: str,
         *,
         type_name: str,
-        message: bytes,
+        message: bytes | memoryview,
         stamp_ns: int,
         publish_ns: int | None = None,
     ) -> None:
@@ -125,7 +125,8 @@ class BagWriter:
         self._mcap.add_message(
             channel,
             log_time=stamp_ns,
-            data=message,
+            # Any buffer will do; mcap's own annotation is narrower.
+            data=cast(bytes, message),
             publish_time=stamp_ns if publish_ns is None else publish_ns,
         )
         self._counts[topic] += 1

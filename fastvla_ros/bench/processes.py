@@ -10,7 +10,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -85,18 +85,26 @@ def running(runtime: Runtime, program: str, **settings: Any) -> Iterator[Peer]:
 
 
 class OtherLoad:
-    """How many cores the rest of the machine used; ours are this process and ended children."""
+    """How many cores the rest of the machine used; ours are this process and ended children.
 
-    def __init__(self) -> None:
+    Args:
+        also_ours_s: The processor time of further processes of ours [s].
+    """
+
+    def __init__(self, also_ours_s: Callable[[], float] = lambda: 0.0) -> None:
+        self._also_ours_s = also_ours_s
         self._start_s = time.monotonic()
-        self._busy_s, self._own_s = _busy_s(), _own_s()
+        self._busy_s, self._own_s = _busy_s(), self._ours_s()
 
     def cores(self) -> float | None:
         """Since it was made; None where there is no /proc/stat."""
         if self._busy_s is None:
             return None
-        others_s = (_busy_s() or 0.0) - self._busy_s - (_own_s() - self._own_s)
+        others_s = (_busy_s() or 0.0) - self._busy_s - (self._ours_s() - self._own_s)
         return max(others_s, 0.0) / (time.monotonic() - self._start_s)
+
+    def _ours_s(self) -> float:
+        return _own_s() + self._also_ours_s()
 
 
 def _busy_s() -> float | None:

@@ -22,7 +22,7 @@ _EMBEDDED_PACKAGES = ("cyclonedds", "rosbags")
 _ROOT = Path(__file__).resolve().parents[2]
 
 # What the embedded runtime gives its own participant, so that the two differ in themselves only.
-_CYCLONEDDS_URI = f'<CycloneDDS><Domain id="any">{LOOPBACK}</Domain></CycloneDDS>'
+SAME_WIRE = f'<CycloneDDS><Domain id="any">{LOOPBACK}</Domain></CycloneDDS>'
 
 _QUESTION = """
 import importlib.metadata, json, os, platform, rclpy.utilities
@@ -101,7 +101,7 @@ def sourced(setup: Path) -> dict[str, str]:
 
 
 def _describe(python: str, environment: Mapping[str, str]) -> Runtime:
-    environment = _with_root(environment) | {"CYCLONEDDS_URI": _CYCLONEDDS_URI}
+    environment = _with_root(environment) | {"CYCLONEDDS_URI": SAME_WIRE}
     done = subprocess.run(
         [python, "-c", _QUESTION], env=environment, capture_output=True, text=True, check=False
     )

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from fastvla_ros.black_box.slabs import Slabs
 from fastvla_ros.recording.streams import Stream
 
 # What Python needs for a message beside its bytes.
@@ -30,7 +30,7 @@ class Recorded:
 
     stream: Stream
     topic: str
-    data: bytes
+    data: bytes | memoryview
     stamp_ns: int
     steady_ns: int
     latched_ns: int | None = None
@@ -44,9 +44,9 @@ class Recorded:
 class _Queue:
     """Messages in order of receipt, and how large they are together."""
 
-    def __init__(self, messages: Iterable[Recorded] = ()) -> None:
-        self.messages = deque(messages)
-        self.size = sum(message.size for message in self.messages)
+    def __init__(self) -> None:
+        self.messages: deque[Recorded] = deque()
+        self.size = 0
 
     def push(self, message: Recorded) -> None:
         self.messages.append(message)
@@ -60,6 +60,17 @@ class _Queue:
     def drop_before(self, steady_ns: int) -> None:
         while self.messages and self.messages[0].steady_ns < steady_ns:
             self.pop()
+
+
+class _PictureQueue(_Queue):
+    """As the other, with memory of its own for the bytes."""
+
+    def __init__(self, slabs: Slabs) -> None:
+        super().__init__()
+        self._slabs = slabs
+
+    def push(self, message: Recorded) -> None:
+        super().push(replace(message, data=self._slabs.copy(message.data)))
 
 
 class ThinningBuffer:
@@ -77,8 +88,9 @@ class ThinningBuffer:
         self._duration_ns = duration_ns
         self._dense_bytes = round(max_bytes * _DENSE_SHARE)
         self._sparse_bytes = max_bytes - self._dense_bytes
-        self._dense, self._sparse = _Queue(), _Queue()
+        self._dense_slabs, self._sparse_slabs = Slabs(), Slabs()
         self._stride, self._turn = 1, 0
+        self.clear()
 
     @property
     def size(self) -> int:
@@ -102,7 +114,8 @@ class ThinningBuffer:
 
     def clear(self) -> None:
         """Forget everything."""
-        self._dense, self._sparse = _Queue(), _Queue()
+        self._dense = _PictureQueue(self._dense_slabs)
+        self._sparse = _PictureQueue(self._sparse_slabs)
 
     def _hand_on(self, message: Recorded) -> None:
         self._turn = (self._turn + 1) % self._stride
@@ -113,7 +126,10 @@ class ThinningBuffer:
         if self._sparse.size > self._sparse_bytes:
             kept = list(self._sparse.messages)[::2]
             self.left_out += len(self._sparse.messages) - len(kept)
-            self._sparse = _Queue(kept)
+            # Copied once more: a picture that stays must not keep the memory of those that went.
+            self._sparse = _PictureQueue(self._sparse_slabs)
+            for picture in kept:
+                self._sparse.push(picture)
             self._stride *= 2
         # A picture that is larger than the budget alone cannot be kept.
         while self._sparse.size > self._sparse_bytes:

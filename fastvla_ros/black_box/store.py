@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -53,11 +53,13 @@ class BagStore:
         return sorted(p for p in self.folder.iterdir() if p.is_dir() and _OURS.fullmatch(p.name))
 
     def write(
-        self, messages: Sequence[Recorded], *, reason: str, information: Mapping[str, str]
+        self, messages: list[Recorded], *, reason: str, information: Mapping[str, str]
     ) -> Kept:
         """Keep messages as one bag; without pictures where the disk has no room for them.
 
         Args:
+            messages: By time of receipt. The list is emptied on the way: what the ring drops
+                while a bag is written would be held until its end otherwise.
             reason: Error code, part of the bag's name.
             information: Kept with the messages.
 
@@ -65,8 +67,10 @@ class BagStore:
             BagError: there is no room even without pictures, or the folder cannot be written.
         """
         small = [message for message in messages if not message.stream.is_camera]
+        attempts = [messages] if len(small) == len(messages) else [messages, small]
         problem: BagError | None = None
-        for chosen in [messages] if len(small) == len(messages) else [messages, small]:
+        for chosen in attempts:
+            count = len(chosen)
             try:
                 self._make_room(sum(message.size for message in chosen))
                 folder = self._write(chosen, reason=reason, information=information)
@@ -77,17 +81,21 @@ class BagStore:
                     raise _cannot_write(self.folder, error) from error
                 problem = _cannot_write(self.folder, error)
             else:
-                missing = len(messages) != len(chosen)
-                return Kept(folder=folder, messages=len(chosen), without_pictures=missing)
+                missing = chosen is not attempts[0]
+                return Kept(folder=folder, messages=count, without_pictures=missing)
+            finally:
+                chosen.clear()
         assert problem is not None
         raise problem
 
     def _write(
-        self, messages: Iterable[Recorded], *, reason: str, information: Mapping[str, str]
+        self, messages: list[Recorded], *, reason: str, information: Mapping[str, str]
     ) -> Path:
         writer = BagWriter(self._new_name(reason), information=information)
+        messages.reverse()
         try:
-            for message in messages:
+            while messages:
+                message = messages.pop()
                 latched_ns = message.latched_ns
                 writer.write(
                     message.topic,

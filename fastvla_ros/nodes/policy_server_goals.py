@@ -31,6 +31,9 @@ from fastvla_ros.nodes.policy_server_safety import SafetyWatch
 
 # Ending takes milliseconds; this bounds it on a machine that is overloaded.
 _RESULT_TIMEOUT_S = 5.0
+# For whoever asks late. rclpy keeps each goal for a quarter of an hour, and lists all of them with
+# every change of one.
+_RESULT_KEPT_S = 30
 _SEND_S = 0.05
 _CANCEL_HANDOVER_S = 5.0
 # A judge's clock may lag: the simulator stamps its verdict with the last simulated instant.
@@ -80,6 +83,7 @@ class ServerGoals:
             handle_accepted_callback=self._desk.accepted,
             cancel_callback=self._on_cancel,
             callback_group=group,
+            result_timeout=_RESULT_KEPT_S,
         )
         node.create_service(Trigger, "~/stop", self._on_stop, callback_group=group)
         node.create_service(Trigger, "~/reset_stop", self._on_reset_stop, callback_group=group)

@@ -19,6 +19,8 @@ _AT_REST_M_S = 0.003
 _POLL_S = 0.01
 _REST_S = 0.1
 _GIVE_UP_S = 5.0
+# rclpy keeps each goal for a quarter of an hour, and lists all of them with every change of one.
+_RESULT_KEPT_S = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +59,7 @@ class GripperServer:
             goal_callback=self._accept,
             cancel_callback=lambda _goal: CancelResponse.ACCEPT,
             callback_group=ReentrantCallbackGroup(),
+            result_timeout=_RESULT_KEPT_S,
         )
 
     def interrupt(self) -> None:

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.clock import Clock as RosClock
+from rclpy.clock import ClockType
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy, qos_profile_sensor_data
 from rosgraph_msgs.msg import Clock
@@ -35,6 +37,7 @@ LATCHED = QoSProfile(
 )
 _CLOCK_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
 _RESET_TIMEOUT_S = 5.0
+_LOOK_PERIOD_S = 1.0
 # A clock that starts at zero cannot be told from one that was never set.
 _CLOCK_START_NS = 1_000_000_000
 
@@ -75,7 +78,7 @@ class SimRobotNode(Node):
                 f"sim_robot: time_scale is {time_scale}, but the other nodes use the wall clock",
                 mend="set publish_clock, and use_sim_time for every node (use_sim_time:=true)",
             )
-        self._contract = contract
+        self._contract, self._task = contract, ""
         self._gripper_state = GripperState(position=0.0, velocity=0.0)
         self._make_publishers(publish_clock=publish_clock)
         rates = {c.name: camera_hz if c.policy else scene_hz for c in contract.cameras}
@@ -129,6 +132,10 @@ class SimRobotNode(Node):
         self.create_subscription(
             String, "current_task", self._on_task, LATCHED, callback_group=inputs
         )
+        self.create_timer(
+            _LOOK_PERIOD_S, self._forget_lost_task, callback_group=inputs,
+            clock=RosClock(clock_type=ClockType.STEADY_TIME),
+        )  # fmt: skip
         self.create_service(ResetScene, "~/reset", self._on_reset)
         self._gripper = None
         if contract.gripper is not None:
@@ -157,7 +164,14 @@ class SimRobotNode(Node):
     # -- what comes in -------------------------------------------------------------------------
 
     def _on_task(self, message: String) -> None:
-        self.loop.judge(message.data)
+        self._task = message.data
+        self.loop.judge(self._task)
+
+    def _forget_lost_task(self) -> None:
+        """End the judging of a task whose policy server was killed: it cannot say so itself."""
+        if self._task and not self.count_publishers(self.resolve_topic_name("current_task")):
+            self._task = ""
+            self.loop.judge("")
 
     def _on_reset(self, request: Any, response: Any) -> Any:
         try:

@@ -32,6 +32,7 @@ class Robot:
     def __init__(self, process: SharedProcess, contract) -> None:
         from rclpy.node import Node
         from sensor_msgs.msg import JointState
+        from std_msgs.msg import String
         from trajectory_msgs.msg import JointTrajectory
 
         from fastvla_msgs.msg import TaskOutcome
@@ -47,11 +48,17 @@ class Robot:
         self.joints = self.node.create_publisher(JointState, contract.joint_states.topic, 10)
         self.command = self.node.create_publisher(JointTrajectory, contract.outputs.command, 10)
         self.outcome = self.node.create_publisher(TaskOutcome, "task_outcome", LATCHED)
+        # The last that the recorder hears of: when it has this one, it has all before.
+        self.task = self.node.create_publisher(String, "current_task", LATCHED)
+        self.task.publish(String(data="reach the red cube"))
         self.frame, self.is_noisy = 0, False
 
     def wait_for_recorder(self) -> None:
-        topics = [*self.images.values(), self.joints, self.command, self.outcome]
+        from rclpy.duration import Duration
+
+        topics = [*self.images.values(), self.joints, self.command, self.outcome, self.task]
         _until(lambda: all(t.get_subscription_count() for t in topics))
+        assert self.task.wait_for_all_acked(Duration(seconds=60))
 
     def stamp_ns(self) -> int:
         return 50 * S + self.frame * S // 30

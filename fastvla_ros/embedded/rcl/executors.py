@@ -216,15 +216,9 @@ class Executor:
         yield from self._candidates
 
     def _callback_task(self, entity: Entity, work: Callable[[], Any]) -> Task[Any]:
-        def end() -> None:
-            entity.callback_group.ending_execution(entity)
-            self.wake()
-
-        task: Task[Any] = Task(work, executor=self)
         # Not in a `finally` around the work: the garbage collector may unwind a callback at any
         # moment and in any thread, where no lock may be taken.
-        task.add_done_callback(Wakeup(end))
-        return task
+        return Task(work, executor=self, at_end=_EndOfWork(entity, self))
 
     def _until_next_timer(self) -> float | None:
         waits = [
@@ -234,6 +228,17 @@ class Executor:
             if isinstance(timer, Timer) and timer.callback_group.can_execute(timer)
         ]
         return min((wait for wait in waits if wait is not None), default=None)
+
+
+class _EndOfWork(Wakeup):
+    """Gives back the right to run, for which others may wait."""
+
+    def __init__(self, entity: Entity, executor: Executor) -> None:
+        self._entity, self._executor = entity, executor
+
+    def __call__(self, _task: Any) -> None:
+        self._entity.callback_group.ending_execution(self._entity)
+        self._executor.wake()
 
 
 def _shorter(first: float | None, second: float | None) -> float | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any
@@ -98,8 +98,13 @@ class Service(RequestServer):
         )
         self.callback = callback
 
-    async def _call(self, request: Any, header: RequestHeader) -> None:
+    def _call(self, request: Any, header: RequestHeader) -> Any:
         response = self.callback(request, self.srv_type.Response())
-        if isawaitable(response):
-            response = await response
+        # Nearly always; the other question takes a microsecond.
+        if not isinstance(response, self.srv_type.Response) and isawaitable(response):
+            return self._send_later(response, header)
         self.send_response(response, header)
+        return None
+
+    async def _send_later(self, response: Awaitable[Any], header: RequestHeader) -> None:
+        self.send_response(await response, header)

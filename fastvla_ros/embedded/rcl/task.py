@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
 import sys
 import threading
 import weakref
 from collections.abc import Callable, Coroutine, Generator
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 if TYPE_CHECKING:
@@ -134,14 +134,18 @@ class Task(Future[T]):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
         executor: Executor | None = None,
+        *,
+        at_end: Wakeup | None = None,
     ) -> None:
         super().__init__(executor=executor)
+        if at_end is not None:
+            self._callbacks.append(at_end)
         self._coroutine: Coroutine[Any, Any, Any] | None = None
         self._handler: Callable[..., Any] | None = None
-        if inspect.iscoroutine(handler):
-            self._coroutine = handler
-        elif callable(handler):
+        if callable(handler):
             self._handler = handler
+        else:
+            self._coroutine = handler
         self._args = args
         self._kwargs = kwargs or {}
 
@@ -150,7 +154,7 @@ class Task(Future[T]):
         try:
             if self._coroutine is None and self._handler is not None:
                 result = self._handler(*self._args, **self._kwargs)
-                if not inspect.iscoroutine(result):
+                if not isinstance(result, CoroutineType):
                     self.set_result(result)
                     return
                 self._coroutine = result

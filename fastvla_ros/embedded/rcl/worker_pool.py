@@ -19,6 +19,7 @@ class WorkerPool:
         )
         self._threads: set[int] = set()
         self._running: set[Running] = set()
+        self._start_all(threads)
 
     def submit(self, function: Callable[..., Any], *args: Any) -> None:
         """Have a function run when a thread is free."""
@@ -41,6 +42,15 @@ class WorkerPool:
         late = concurrent.futures.wait(set(self._running), limit_s).not_done
         self._pool.shutdown(wait=not late)
         return not late
+
+    def _start_all(self, threads: int) -> None:
+        """Start every thread now: one that Ctrl-C finds half started is never joined nor ended."""
+        all_started = threading.Event()
+        try:
+            for _ in range(threads):
+                self._pool.submit(all_started.wait)
+        finally:
+            all_started.set()
 
     def _remember_thread(self) -> None:
         self._threads.add(threading.get_ident())

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import ctypes as ct
 import weakref
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from fastvla_ros.embedded.wire.dds_qos import DdsQos, native
 from fastvla_ros.embedded.wire.discovered import GUID_BYTES, Discovered, read_endpoint
@@ -18,7 +17,7 @@ from fastvla_ros.embedded.wire.libddsc import (
     SampleInfo,
     check,
     library,
-    serdata_calls,
+    quick_calls,
 )
 
 BATCH = 16
@@ -26,8 +25,7 @@ BATCH = 16
 VIEW_BYTES = 4096
 
 
-@dataclass(frozen=True, slots=True)
-class Sample:
+class Sample(NamedTuple):
     """Received bytes, who wrote them and when (ns since the epoch, writer's clock)."""
 
     data: memoryview
@@ -140,34 +138,39 @@ class Reader(_Endpoint):
             )
         self._serdatas = (ct.c_void_p * BATCH)()
         self._infos = (SampleInfo * BATCH)()
+        self._calls = quick_calls()
+        self._scratch = (ct.c_uint8 * VIEW_BYTES)()
+        self._scratch_view = memoryview(self._scratch).cast("B")
 
     def take(self) -> list[Sample]:
         """Everything that has come; nothing when the reader was deleted."""
         samples: list[Sample] = []
         count = BATCH
         while count == BATCH:
-            count = library().dds_takecdr(self.ref, self._serdatas, BATCH, self._infos, ANY_STATE)
+            count = self._calls.dds_takecdr(self.ref, self._serdatas, BATCH, self._infos, ANY_STATE)
             if count in ALREADY_DELETED:
                 break
             check(count, "dds_takecdr")
             for index in range(count):
-                data, info = _adopt(self._serdatas[index]), self._infos[index]
+                data, info = self._adopt(self._serdatas[index]), self._infos[index]
                 # What only tells of a writer's end has no data.
                 if info.valid_data:
                     samples.append(Sample(data, info.publication_handle, info.source_timestamp))
         return samples
 
+    def _adopt(self, serdata: Any) -> memoryview:
+        """The bytes of a reference to serialised data, which is given back."""
+        size = self._calls.ddsi_serdata_size(serdata)
+        if size > VIEW_BYTES:
+            return _view(serdata, size)
+        self._calls.ddsi_serdata_to_ser(serdata, 0, size, self._scratch)
+        self._calls.ddsi_serdata_unref(serdata)
+        return memoryview(self._scratch_view[:size].tobytes())
 
-def _adopt(serdata: Any) -> memoryview:
-    """The bytes of a reference to serialised data, which is given back with their last view."""
-    calls = serdata_calls()
-    size = calls.ddsi_serdata_size(serdata)
-    if size < VIEW_BYTES:
-        copy = bytearray(size)
-        if size:
-            calls.ddsi_serdata_to_ser(serdata, 0, size, ct.byref(ct.c_char.from_buffer(copy)))
-        calls.ddsi_serdata_unref(serdata)
-        return memoryview(copy).toreadonly()
+
+def _view(serdata: Any, size: int) -> memoryview:
+    """The bytes themselves; the reference is given back with their last view."""
+    calls = quick_calls()
     vector = IoVector()
     held = calls.ddsi_serdata_to_ser_ref(serdata, 0, size, ct.byref(vector))
     calls.ddsi_serdata_unref(serdata)

@@ -76,8 +76,6 @@ _CALLS: dict[str, tuple[list[Any], Any]] = {
     "dds_set_guardcondition": ([_ENTITY, ct.c_bool], _CODE),
     "dds_set_status_mask": ([_ENTITY, ct.c_uint32], _CODE),
     "dds_take": ([_ENTITY, _POINTER, _POINTER, _SIZE, ct.c_uint32], _CODE),
-    "dds_take_status": ([_ENTITY, _POINTER, ct.c_uint32], _CODE),
-    "dds_takecdr": ([_ENTITY, _POINTER, ct.c_uint32, _POINTER, ct.c_uint32], _CODE),
     "dds_wait_for_acks": ([_ENTITY, _NS], _CODE),
     "dds_waitset_attach": ([_ENTITY, _ENTITY, ct.c_ssize_t], _CODE),
     "dds_waitset_detach": ([_ENTITY, _ENTITY], _CODE),
@@ -97,8 +95,11 @@ _CALLS: dict[str, tuple[list[Any], Any]] = {
         "subscription_matched",
     )
 }
-# Of serialised data in memory: they wait for nothing, so they keep the GIL.
+# They wait for nothing, so they keep the GIL: to give it away for a microsecond may cost the five
+# milliseconds for which another thread then has it.
 _QUICK_CALLS: dict[str, tuple[list[Any], Any]] = {
+    "dds_take_status": ([_ENTITY, _POINTER, ct.c_uint32], _CODE),
+    "dds_takecdr": ([_ENTITY, _POINTER, ct.c_uint32, _POINTER, ct.c_uint32], _CODE),
     "ddsi_serdata_size": ([_POINTER], ct.c_uint32),
     "ddsi_serdata_to_ser": ([_POINTER, _SIZE, _SIZE, _POINTER], None),
     "ddsi_serdata_to_ser_ref": ([_POINTER, _SIZE, _SIZE, _POINTER], _POINTER),
@@ -148,8 +149,8 @@ def library() -> ct.CDLL:
 
 
 @cache
-def serdata_calls() -> ct.PyDLL:
-    """The calls on serialised data."""
+def quick_calls() -> ct.PyDLL:
+    """The calls that take what is there, and those on serialised data."""
     return _with_signatures(ct.PyDLL(str(_library_path())), _QUICK_CALLS)
 
 

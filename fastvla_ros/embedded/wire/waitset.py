@@ -7,7 +7,13 @@ import itertools
 import threading
 from collections.abc import Callable
 
-from fastvla_ros.embedded.wire.libddsc import ALREADY_DELETED, INFINITE_NS, check, library
+from fastvla_ros.embedded.wire.libddsc import (
+    ALREADY_DELETED,
+    INFINITE_NS,
+    check,
+    library,
+    quick_calls,
+)
 
 Handler = Callable[[int], None]
 SLOTS = 128
@@ -22,6 +28,8 @@ class WaitSetThread:
 
     def __init__(self, participant: int, *, on_error: Callable[[BaseException], None]) -> None:
         self._lib = library()
+        self._take_status = quick_calls().dds_take_status
+        self._status = ct.c_uint32()
         self._waitset = check(self._lib.dds_create_waitset(participant), "dds_create_waitset")
         self._tokens = itertools.count(1)
         self._attached: dict[int, tuple[int, int, Handler]] = {}
@@ -69,8 +77,7 @@ class WaitSetThread:
         if attached is None:
             return
         entity, statuses, handler = attached
-        status = ct.c_uint32()
-        code = self._lib.dds_take_status(entity, ct.byref(status), statuses)
+        code = self._take_status(entity, ct.byref(self._status), statuses)
         if code not in ALREADY_DELETED:
             check(code, "dds_take_status")
-            handler(status.value)
+            handler(self._status.value)

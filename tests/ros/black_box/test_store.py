@@ -47,6 +47,20 @@ def test_a_bag_holds_the_messages_and_what_is_known(store):
         assert len(list(bag.messages())) == kept.messages == 3
 
 
+def test_what_is_written_is_let_go_of_at_once(store, monkeypatch):
+    waiting = messages(count=5)
+    left: list[int] = []
+
+    class Writer(store_module.BagWriter):
+        def write(self, topic, **options):
+            left.append(len(waiting))
+            super().write(topic, **options)
+
+    monkeypatch.setattr(store_module, "BagWriter", Writer)
+    write(store, messages=waiting)
+    assert left == [4, 3, 2, 1, 0]
+
+
 def test_only_the_newest_are_kept(store):
     written = [write(store).folder for _ in range(5)]
     assert store.bags() == written[2:]

@@ -21,6 +21,14 @@ async def never(request, response):
     await Future()
 
 
+def start_threads(executor):
+    """Start the pool's threads: one that Ctrl-C finds half started would never be joined."""
+    meeting = threading.Barrier(2)
+    tasks = [executor.create_task(meeting.wait) for _ in range(2)]
+    for task in tasks:
+        executor.spin_until_future_complete(task)
+
+
 def spin(executor):
     # How a spinning thread ends with the context.
     with contextlib.suppress(ExternalShutdownException, RCLError):
@@ -36,6 +44,7 @@ def main() -> None:
     client.wait_for_service()
     executor = MultiThreadedExecutor(2)
     executor.add_node(node)
+    start_threads(executor)
     try:
         if "blocked" in sys.argv:
             threading.Thread(target=spin, args=(executor,), daemon=True).start()
