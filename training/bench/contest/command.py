@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from fastvla_core.errors import FastVLAError
 from fastvla_core.models.loading import load_config
 from fastvla_core.models.registry import POLICIES
 from fastvla_core.models.weightless import weightless
@@ -77,9 +78,17 @@ def run_races(options: RaceOptions) -> dict[str, Any]:
     }
     for index, policy in enumerate(policies):
         seconds = (end - time.monotonic()) / (len(policies) - index)
-        workload, rows = _race(
-            policy, options, device=device, compute=compute, rates=rates, seconds=seconds
-        )
+        try:
+            workload, rows = _race(
+                policy, options, device=device, compute=compute, rates=rates, seconds=seconds
+            )
+        except FastVLAError as error:
+            # The policies behind it are still of use.
+            if len(policies) == 1:
+                raise
+            print(f"\n{policy}: not measured: {error}", flush=True)
+            report["races"][policy] = {"why": error.message}
+            continue
         print(*table_lines(workload, rows), sep="\n", flush=True)
         report["races"][policy] = {
             "shape": workload.shape,
@@ -145,6 +154,10 @@ def _race(
             for index, c in enumerate(everybody)
             if index == 0 or not options.only or any(part in c.name for part in options.only)
         ]
+        if device == "cuda":
+            # What drawing the weights took is free for the contenders.
+            torch.cuda.empty_cache()
+        able = sum(not c.missing for c in everybody)
         size = _BYTES_PER_PROCESS + _BYTES_PER_PARAMETER * workload.parameters
         free = available_memory(torch.device(device))
         race = Race(
@@ -153,7 +166,7 @@ def _race(
             threads=options.threads,
             replays=options.replays or 1000,
             seconds=end - time.monotonic(),
-            in_turn=size * len(everybody) < 0.7 * free,
+            in_turn=size * able < 0.7 * free,
             say=lambda line: print(f"  ... {line}", flush=True),
         )
         results = race.run(everybody)

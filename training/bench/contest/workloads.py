@@ -312,6 +312,6 @@ def _motion(processor: Any, actions_nta: Tensor, observations: list[Any]) -> Ten
 def _observations(name: str, processor: Any, count: int) -> list[Any]:
     if name != "nano":
         return [processor.random_observation(seed) for seed in range(count)]
-    from training.bench.inference import simulator_observations
+    from training.bench.scenes import simulator_observations
 
     return simulator_observations(count, cameras=processor.config.cameras)
