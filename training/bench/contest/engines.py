@@ -16,7 +16,9 @@ __all__ = ["ENGINES", "missing_for", "prepared"]
 
 def missing_for(engine: str, device: str) -> str:
     """Why an engine cannot run on a device, as far as that is known without a network."""
-    return "no GPU" if engine == "cuda_graph" and device != "cuda" else ""
+    if engine == "cuda_graph" and device != "cuda":
+        return "no GPU"
+    return "runs on the CPU only" if engine == "onnxruntime" and device != "cpu" else ""
 
 
 def prepared(name: Any, model: Any, batch: Batch) -> Callable[[Batch], Tensor]:
