@@ -54,7 +54,7 @@ def time_remote(policy: str, *, rounds: int = 300, threads: int = 2) -> list[Rem
 
     The variants of a pair take turns, one call each per round, so that drift hits both alike.
     """
-    from training.bench.inference import simulator_observations
+    from training.bench.scenes import simulator_observations
 
     with ExitStack() as stack:
         local = load_to_serve(policy, quantization="none", threads=threads)

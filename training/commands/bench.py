@@ -19,9 +19,11 @@ from fastvla_core.remote.dependency import require_grpc
 
 HELP = (
     "Measure on this machine, one after the other: image to command without the model, the "
-    "control rate, and the embedded runtime beside rclpy (ros), inference in fp32, NF4, int8 and "
-    "compiled (policy), inference behind gRPC (remote), training (train), recordings to a cache "
-    "and a cache to batches (data). Only when they are asked for: decoding with and without a "
+    "control rate, and the embedded runtime beside rclpy (ros), inference by our engines beside "
+    "torch, bitsandbytes and LeRobot, checked before it is timed (policy), inference behind gRPC "
+    "(remote), training, in full and of adapters on packed weights (train), recordings to a cache "
+    "and a cache to batches (data). Only when they are asked for: how the time of an inference "
+    "grows with views, image, prompt, chunk, steps and batch (cost); decoding with and without a "
     "draft, of a policy that writes tokens (draft); pruned visual tokens and caches (tokens), "
     "on the shapes of larger policies (token-shapes), their success in the simulator "
     "(token-success); an hour of work, 1,000 goals with faults and 10,000 malformed messages "
@@ -37,13 +39,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"of {', '.join(ALWAYS)} (default: all these), {', '.join(ON_REQUEST)}",
     )  # fmt: skip
     parser.add_argument(
-        "--policy", default="nano", help="checkpoint folder or shipped name; soak: or fixed"
+        "--policy",
+        help="checkpoint folder or shipped name (default: nano); soak: or fixed; policy and cost: "
+        "or smolvla, pi0, pi05 in their true sizes with random weights (default: what suits the "
+        "device)",
     )
     parser.add_argument(
         "--seconds", type=positive_float, default=60.0, help="of the control-rate run"
     )
     parser.add_argument("--runs", type=positive_int, default=1, help="of the comparison with rclpy")
-    parser.add_argument("--rounds", type=positive_int, default=300, help="inferences per variant")
+    parser.add_argument(
+        "--rounds", type=positive_int, help="inferences per variant (default: 300; policy: 1,000)"
+    )
     parser.add_argument(
         "--episodes", type=positive_int, default=50, help="of token-success, per task and row"
     )
@@ -55,6 +62,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--threads", type=positive_int, default=os.cpu_count() or 1)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there")
+    race = parser.add_argument_group("policy")
+    race.add_argument(
+        "--budget",
+        type=positive_float,
+        default=8.5,
+        metavar="MINUTES",
+        help="for everything (default: 8.5)",
+    )
+    race.add_argument(
+        "--inputs",
+        type=positive_int,
+        help="that every contender is checked on (default: 100; 3 of a large policy on a CPU)",
+    )
+    race.add_argument(
+        "--only",
+        action="append",
+        default=[],
+        metavar="TEXT",
+        help="contenders with this in their name",
+    )
+    race.add_argument("--device", choices=["cpu", "cuda"], help="default: a GPU where there is one")
+    race.add_argument(
+        "--lerobot-python",
+        metavar="PATH",
+        help="interpreter that has LeRobot (default: $FASTVLA_LEROBOT_PYTHON, then this one)",
+    )
     soak = parser.add_argument_group("soak; 0 leaves a part out")
     soak.add_argument("--minutes", type=seconds, default=60.0, help="of work (default: 60)")
     soak.add_argument("--goals", type=whole, default=1000, help="with faults (default: 1000)")
@@ -113,12 +146,19 @@ def _ros(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _policy(args: argparse.Namespace) -> dict[str, Any]:
-    from training.bench.inference import time_variants
+    from training.bench.contest.command import RaceOptions, run_races
 
-    found = time_variants(args.policy, rounds=args.rounds, threads=args.threads)
-    rows = [dataclasses.asdict(row) for row in found]
-    _print_rows("one chunk", rows)
-    return {"policy": rows}
+    options = RaceOptions(
+        policy=args.policy,
+        device=args.device,
+        inputs=args.inputs,
+        replays=args.rounds,
+        minutes=args.budget,
+        threads=args.threads,
+        only=tuple(args.only),
+        lerobot_python=args.lerobot_python,
+    )
+    return {"policy": run_races(options)}
 
 
 def _remote(args: argparse.Namespace) -> dict[str, Any]:
@@ -128,7 +168,7 @@ def _remote(args: argparse.Namespace) -> dict[str, Any]:
     require_grpc()
     from training.bench.remote import time_remote
 
-    found = time_remote(args.policy, rounds=args.rounds, threads=args.threads)
+    found = time_remote(_policy_name(args), rounds=_rounds(args), threads=args.threads)
     rows = [dataclasses.asdict(row) for row in found]
     _print_rows("one chunk, here and behind gRPC on loopback", rows)
     return {"remote": rows}
@@ -137,12 +177,25 @@ def _remote(args: argparse.Namespace) -> dict[str, Any]:
 def _train(args: argparse.Namespace) -> dict[str, Any]:
     import torch
 
+    from training.bench.contest.workloads import known_shape
+    from training.bench.qlora import run_qlora
     from training.bench.training_speed import samples_per_second
 
     torch.set_num_threads(args.threads)
-    numbers = samples_per_second(args.policy)
-    _print_numbers("training, samples/s at batch 64", numbers)
-    return {"train": numbers}
+    report: dict[str, Any] = {}
+    if known_shape(_policy_name(args)) is None:
+        report["train"] = samples_per_second(_policy_name(args))
+        _print_numbers("training of all weights, samples/s at batch 64", report["train"])
+    report["qlora"] = run_qlora(
+        policy=args.policy, device=_device(args), threads=args.threads, minutes=args.budget
+    )
+    return report
+
+
+def _cost(args: argparse.Namespace) -> dict[str, Any]:
+    from training.bench.cost import run_cost
+
+    return {"cost": run_cost(policy=args.policy, device=_device(args), threads=args.threads)}
 
 
 def _data(args: argparse.Namespace) -> dict[str, Any]:
@@ -159,7 +212,7 @@ def _data(args: argparse.Namespace) -> dict[str, Any]:
 def _draft(args: argparse.Namespace) -> dict[str, Any]:
     from training.bench.draft import time_draft
 
-    timing = time_draft(args.policy, rounds=args.rounds, threads=args.threads)
+    timing = time_draft(_policy_name(args), rounds=_rounds(args), threads=args.threads)
     numbers = dataclasses.asdict(timing)
     _print_numbers("one chunk of tokens, greedily and with a draft", numbers)
     return {"draft": numbers}
@@ -170,7 +223,7 @@ def _soak(args: argparse.Namespace) -> dict[str, Any]:
         minutes=args.minutes,
         goals=args.goals,
         malformed=args.malformed,
-        policy=args.policy,
+        policy=_policy_name(args),
         seed=args.seed,
         say=lambda line: print(line, flush=True),
     )
@@ -184,7 +237,7 @@ def _tokens(args: argparse.Namespace) -> dict[str, Any]:
 
     torch.set_num_threads(args.threads)
     print("\nvisual tokens: one chunk, on what the plain policy sees")
-    rows = time_tokens(args.policy, rounds=args.rounds)
+    rows = time_tokens(_policy_name(args), rounds=_rounds(args))
     print(*map(timing_line, rows), sep="\n", flush=True)
     return {"tokens": [dataclasses.asdict(row) for row in rows]}
 
@@ -200,7 +253,7 @@ def _token_shapes(args: argparse.Namespace) -> dict[str, Any]:
         shapes = smolvla_shapes() if name == "smolvla" else large_shapes()
         kind = str(next(shapes.model.parameters()).dtype).removeprefix("torch.")
         print(f"\nvisual tokens: one chunk of {name} shapes, {kind}, random weights")
-        rows = time_shapes(shapes, rounds=min(args.rounds, _SHAPE_ROUNDS))
+        rows = time_shapes(shapes, rounds=min(_rounds(args), _SHAPE_ROUNDS))
         print(*map(shape_line, rows), sep="\n", flush=True)
         found[name] = [dataclasses.asdict(row) for row in rows]
     return {"token-shapes": found}
@@ -213,12 +266,26 @@ def _token_success(args: argparse.Namespace) -> dict[str, Any]:
     print(f"\nsuccess of {args.episodes} episodes each: {', '.join(TASKS)}", flush=True)
     rows = []
     found = measure_success(
-        args.policy, episodes=args.episodes, workers=args.threads, rows=args.row
+        _policy_name(args), episodes=args.episodes, workers=args.threads, rows=args.row
     )
     for row in found:
         rows.append(dataclasses.asdict(row))
         print(success_line(row), flush=True)
     return {"token-success": rows}
+
+
+def _policy_name(args: argparse.Namespace) -> str:
+    return args.policy or "nano"
+
+
+def _device(args: argparse.Namespace) -> str:
+    import torch
+
+    return args.device or ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _rounds(args: argparse.Namespace) -> int:
+    return args.rounds or 300
 
 
 def _print_numbers(title: str, numbers: dict[str, Any]) -> None:
@@ -245,6 +312,7 @@ ALWAYS: dict[str, _Part] = {
     "data": _data,
 }
 ON_REQUEST: dict[str, _Part] = {
+    "cost": _cost,
     "draft": _draft,
     "tokens": _tokens,
     "token-shapes": _token_shapes,

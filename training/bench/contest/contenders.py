@@ -1,0 +1,158 @@
+"""Who takes part in a race."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from training.bench.contest.engines import ENGINES, missing_for
+
+_OURS = "training.bench.contest.ours"
+_LEROBOT = "training.bench.contest.lerobot_peer"
+LEROBOT_PYTHON = "FASTVLA_LEROBOT_PYTHON"
+REFERENCE = "torch, fp32"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contender:
+    """One row of the table.
+
+    Attributes:
+        name: Of the row.
+        weights: What the large linear layers are stored in: "fp32", "bf16", "int8" or "nf4".
+        compute: Type of the products.
+        peer: Whether it is somebody else's way of running the policy.
+        module: What its process runs.
+        options: What that module builds.
+        python: Its interpreter.
+        environment: Of its process, beside this one's.
+        missing: Why it cannot run here; empty when it can.
+        slow_start: Whether it compiles; such ones come last, and get the time that others left.
+    """
+
+    name: str
+    weights: str
+    compute: str
+    peer: bool = True
+    module: str = _OURS
+    options: Mapping[str, str] = field(default_factory=dict)
+    python: str = sys.executable
+    environment: Mapping[str, str] = field(default_factory=dict)
+    missing: str = ""
+    slow_start: bool = False
+
+
+def contenders(
+    policy_type: str, *, device: str, compute: Sequence[str], lerobot_python: str | None
+) -> list[Contender]:
+    """Everybody who could run a policy on a device; the reference first, then quick starters.
+
+    Args:
+        compute: Types in which the device multiplies, the float32 reference's included.
+        lerobot_python: Interpreter that has LeRobot; None for this one.
+    """
+    everybody = [
+        *_torch(device, compute),
+        *_ours(device, compute),
+        *_lerobot(policy_type, device, compute, lerobot_python),
+        _openpi(policy_type),
+    ]
+    return sorted(everybody, key=lambda c: (c.name != REFERENCE, c.slow_start))
+
+
+def _torch(device: str, compute: Sequence[str]) -> Iterator[Contender]:
+    mode = "max-autotune" if device == "cuda" else "default mode"
+    lacks_bnb = _lacks("bitsandbytes")
+    for kind in compute:
+        common = {"compute": kind, "weights": kind}
+        yield Contender(
+            name=f"torch, {kind}", weights=kind, compute=kind, options={**common, "way": "plain"}
+        )
+        yield Contender(
+            name=f"torch.compile ({mode}), {kind}",
+            weights=kind,
+            compute=kind,
+            options={**common, "way": "compile"},
+            slow_start=True,
+        )
+    yield Contender(
+        name="bitsandbytes, nf4",
+        weights="nf4",
+        compute=compute[-1],
+        options={"compute": compute[-1], "weights": "nf4", "way": "bitsandbytes"},
+        missing=lacks_bnb,
+    )
+
+
+def _ours(device: str, compute: Sequence[str]) -> Iterator[Contender]:
+    kind = compute[-1]
+    for engine in ENGINES:
+        for weights in (kind, *_packed(engine)):
+            yield Contender(
+                name=f"ours, {engine}, {weights}",
+                weights=weights,
+                compute=kind,
+                peer=False,
+                options={"compute": kind, "weights": weights, "way": engine},
+                missing=missing_for(engine, device),
+                slow_start=engine not in ("eager", "static", "cuda_graph"),
+            )
+    if device == "cuda":
+        for weights in (kind, "nf4"):
+            yield Contender(
+                name=f"ours, eager, {weights}, all kernels",
+                weights=weights,
+                compute=kind,
+                peer=False,
+                options={"compute": kind, "weights": weights, "way": "eager"},
+                environment={"FASTVLA_KERNELS": "all"},
+            )
+
+
+def _packed(engine: str) -> tuple[str, ...]:
+    # Inductor unpacks in every call; the exporters know no packed layers.
+    return () if engine in ("compiled", "openvino", "onnxruntime") else ("nf4", "int8")
+
+
+def _lerobot(
+    policy_type: str, device: str, compute: Sequence[str], python: str | None
+) -> Iterator[Contender]:
+    missing = ""
+    python = python or os.environ.get(LEROBOT_PYTHON)
+    if policy_type not in ("smolvla", "pi0", "pi05"):
+        missing = f"LeRobot has no policy of type {policy_type}"
+    elif python is None:
+        missing = _lacks("lerobot")
+        missing += missing and f"; name an interpreter that has it in {LEROBOT_PYTHON}"
+    fastest = compute[-1]
+    for title, kind, compiles in (
+        ("default: eager, fp32", "fp32", False),
+        (f"fastest: compile_model, {fastest}", fastest, True),
+    ):
+        yield Contender(
+            name=f"LeRobot, {title}",
+            weights=kind,
+            compute=kind,
+            module=_LEROBOT,
+            python=python or sys.executable,
+            options={"compute": kind, "compile": "yes" if compiles else "no"},
+            missing=missing,
+            slow_start=compiles,
+        )
+
+
+def _openpi(policy_type: str) -> Contender:
+    # Its package is on no index and replaces files of Transformers; LeRobot's pi0 and pi0.5 are
+    # the same PyTorch code, and agreed with it bit for bit.
+    why = "openpi's PyTorch policies: no adapter here; LeRobot's pi0 and pi0.5 are the same code"
+    if policy_type not in ("pi0", "pi05"):
+        why = f"openpi has no policy of type {policy_type}"
+    return Contender(name="openpi", weights="bf16", compute="bf16", missing=why)
+
+
+def _lacks(package: str) -> str:
+    found = importlib.util.find_spec(package) is not None
+    return "" if found else f"{package} is not installed"
