@@ -45,7 +45,7 @@ class CaptureGuard(TorchDispatchMode):
 
 
 class NoTensorsFromTheHost(TorchFunctionMode):
-    """Refuses tensors made of Python numbers: a GPU gets them by a copy, "meta" does not show it."""
+    """Refuses tensors made of Python numbers: a GPU gets them by a copy, which "meta" hides."""
 
     def __torch_function__(
         self,
