@@ -25,7 +25,7 @@ from fastvla_core.sim.instructions import reword
 from training.board import Board
 from training.closed_loop import ClosedLoop, SuccessPoint
 from training.dataset import Batch, StepDataset, prefetch
-from training.insulation import Insulated
+from training.learner import learner_of
 from training.memory import MemoryEstimate, available_memory, estimate_memory, require_memory
 from training.optimization import (
     autocast_dtype,
@@ -99,16 +99,15 @@ class Trainer:
             self._model.to(device)
             if self._pruning:
                 self._pruning.to(device)
-        # What is optimised: the network, and what learns beside it for training alone.
-        self._learner = self._model
-        if config.insulation is not None:
-            self._learner = Insulated(self._model, config.insulation, seed=config.seed)
-        trained = [p for p in self._learner.parameters() if p.requires_grad]
-        if not trained:
+        self._learner, others = learner_of(policy, config)
+        digests = {"recordings": dataset.digest, "policy": policy.processor.digest}
+        self._origin = {**digests, **others}
+        if not any(p.requires_grad for p in self._learner.parameters()):
             raise DatasetError("the policy has no trainable weight (is it quantised?)")
         if config.activations == "recompute":
             recompute_activations(self._model)
         self._measure = shared_loss(self._learner, processes, objective=self._pruning)
+        trained = [p for p in self._learner.parameters() if p.requires_grad]
         self._optimizer = make_optimizer(
             config.optimizer,
             trained,
@@ -124,7 +123,6 @@ class Trainer:
         self._curve: list[LossPoint] = []
         self._wants_board = board and processes.first
         self._board: Board | None = None
-        self._origin = {"recordings": dataset.digest, "policy": policy.processor.digest}
 
     def run(self, *, report: Report | None = None) -> Path:
         """Train to the last step, resuming from the newest checkpoint below `out`.
@@ -163,6 +161,8 @@ class Trainer:
     @functools.cached_property
     def memory(self) -> MemoryEstimate:
         """What this process will need; measured once, before anything is trained."""
+
+        self._learner.train()
 
         def measure(batch: Mapping[str, Tensor]) -> Tensor:
             learner: Any = self._learner
@@ -224,15 +224,15 @@ class Trainer:
         return [] if self._closed_loop is None else self._closed_loop.points()
 
     def _finish(self) -> Path:
-        folder = self._out / "policy"
-        if self._processes.first:
+        folder, first = self._out / "policy", self._processes.first
+        if first:
             self._write_curve()
             self._save_averaged(folder)
         if self._board is not None:
             self._board.close()
         self._processes.wait()
         self._learner.load_state_dict(self._ema, strict=False)
-        if self._config.lora is not None and self._processes.first:
+        if self._config.lora is not None and first:
             save_adapter(self._out / "adapter", self._model, self._config.lora, base=self._base)
         self._model.eval()
         return folder

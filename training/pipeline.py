@@ -30,6 +30,7 @@ from fastvla_core.sim.tasks import TASKS
 from training.cache import Cache, build_cache, open_cache
 from training.cache_build import SUCCESS_ONLY
 from training.camera_dropout import hiding_chances
+from training.conversation_training import read_lists
 from training.dataset import StepDataset
 from training.finetune import Trainer
 from training.optimization import multiplies_bf16, require_precision
@@ -88,6 +89,8 @@ def run_recipe(
     start = _new_config(recipe, contract) if recipe.new else _pretrained(recipe, contract)
     device = device or training_device()
     require_precision(recipe.training.precision, device)
+    if (talk := recipe.training.conversations) is not None:
+        read_lists(talk)
     out.mkdir(parents=True, exist_ok=True)
     if threads:
         torch.set_num_threads(threads)

@@ -192,6 +192,32 @@ class InsulationTraining:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CoTraining:
+    """Questions and answers about pictures, beside the recordings.
+
+    Attributes:
+        lists: JSON, JSONL or CSV files; see `training/interop/conversations.py`.
+        share: Conversations per recorded sample.
+        weight: Of the answers' cross-entropy; the actions' loss counts 1.
+
+    Raises:
+        DatasetError: a number is out of its range, or there is no list.
+    """
+
+    lists: tuple[str, ...]
+    share: float = 0.1
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not self.lists or not 0 < self.share <= 1 or self.weight <= 0:
+            raise DatasetError(
+                f"training.conversations: {len(self.lists)} lists, share {self.share:g}, weight "
+                f"{self.weight:g} teach nothing",
+                mend="name a list, a share above 0 and at most 1, and a weight above 0",
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrainConfig:
     """Everything that decides the course of training.
 
@@ -205,6 +231,7 @@ class TrainConfig:
         pruning: Train to do with fewer visual tokens; None for all of them.
         insulation: Keep the flow's gradient out of the backbone, which learns from bins of actions;
             None lets the flow's gradient through.
+        conversations: Lists of pictures with questions and answers for the backbone; None for none.
         precision: bf16 and fp16 run the network in autocast, the weights stay fp32. bf16 only where
             the processor multiplies it; fp16 only on a GPU, with a scaled loss.
         batch_size: Samples per step, of all processes together.
@@ -241,6 +268,7 @@ class TrainConfig:
     augmentation: Augmentation = field(default_factory=Augmentation)
     pruning: PruningTraining | None = None
     insulation: InsulationTraining | None = None
+    conversations: CoTraining | None = None
     precision: Precision = "bf16"
     seed: int = 0
     validation: float = 0.02
@@ -252,9 +280,11 @@ class TrainConfig:
                 f"training.batch_size {self.batch_size} cannot be done in {self.accumulate} parts",
                 mend="make `batch_size` a multiple of `accumulate`",
             )
-        if self.pruning and self.insulation:
+        kinds = ("pruning", "insulation", "conversations")
+        given = [kind for kind in kinds if getattr(self, kind) is not None]
+        if len(given) > 1:
             raise DatasetError(
-                "training has both pruning and insulation", mend="do one after the other"
+                f"training has both {' and '.join(given)}", mend="do one after the other"
             )
         if self.closed_loop and self.closed_loop.every % self.checkpoint_every:
             raise DatasetError(
