@@ -98,10 +98,11 @@ class Insulated(nn.Module):
         )
 
     def _rotation(self, positions_bn: Tensor, layer: int) -> RopeTable:
-        if isinstance(self.network, FlowVLA):
+        network: Any = self.network
+        if isinstance(network, FlowVLA):
             # Its tokens have the same positions in every sample.
-            return rope_table(positions_bn[0], head_dim=self.network.config.attention.head_dim)
-        return rotation(positions_bn, self.network.language_model.size)
+            return rope_table(positions_bn[0], head_dim=network.config.attention.head_dim)
+        return rotation(positions_bn, network.language_model.size)
 
 
 def _offer(network: FlowVLA | FlowExpertModel) -> tuple[BackboneOffer, ActionSizes]:

@@ -99,7 +99,7 @@ def memory_bytes(module: nn.Module) -> int:
     seen: dict[int, int] = {}
     for tensor in _tensors(module):
         # Unlike an address, it also tells tensors on "meta" and fake ones apart.
-        key = tensor.untyped_storage()._cdata
+        key = tensor.untyped_storage()._cdata  # pyright: ignore[reportPrivateUsage]
         seen[key] = max(seen.get(key, 0), tensor.numel() * tensor.element_size())
     return sum(seen.values())
 
