@@ -106,11 +106,10 @@ class Insulated(nn.Module):
 
 
 def _offer(network: FlowVLA | FlowExpertModel) -> tuple[BackboneOffer, ActionSizes]:
-    config = network.config
+    config: Any = network.config
     if isinstance(network, FlowVLA):
-        size = network.config.prefix
-        shape, state = network.config.attention, len(network.config.state_names)
-        action = len(network.config.action_names)
+        size, shape = config.prefix, config.attention
+        state, action = len(config.state_names), len(config.action_names)
     else:
         size = network.language_model.size
         shape, state, action = size.attention, config.max_state_dim, config.action_dim
