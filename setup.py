@@ -30,6 +30,8 @@ INTEROP = ["pyarrow>=15", "h5py>=3.10"]
 RAY = ["ray[data]>=2.30"]
 # Adapters and 8-bit optimisers (docs/finetuning.md).
 LORA = ["peft>=0.21", "bitsandbytes>=0.50.2; sys_platform == 'linux'"]
+# Curves in a browser (docs/finetuning.md).
+TENSORBOARD = ["tensorboard>=2.19"]
 # Vision-language backbones (docs/backbones.md). Transformers renames things in minor versions: the
 # lower bound is what the code was written for. For Python 3.10 there is no such version.
 VLM = ["transformers>=5.23,<6; python_version >= '3.11'", *LORA]
@@ -41,6 +43,7 @@ TEST = [
     *INTEROP,
     *VLM,
     *ONNX,
+    *TENSORBOARD,
     "grpcio-tools>=1.66",
     "cryptography>=42",
     "pytest>=8",
@@ -101,6 +104,7 @@ setup(
         "lora": LORA,
         "vlm": VLM,
         "onnx": ONNX,
+        "tensorboard": TENSORBOARD,
         "test": TEST,
     },
     zip_safe=True,

@@ -330,6 +330,9 @@ class FastVLA:
             if buffer.is_meta:
                 owner, _, child = name.rpartition(".")
                 setattr(model.get_submodule(owner), child, own[name])
+        # What a checkpoint held beyond the network is given back with it.
+        if hasattr(self.model, "unused"):
+            model.unused = self.model.unused
         return FastVLA(config=self.config, model=model.eval(), processor=self.processor)
 
     def require_conditioning(self, conditioning: Conditioning) -> None:

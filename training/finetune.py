@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import dataclasses
+import functools
 import json
 import math
 import time
@@ -21,12 +22,14 @@ from fastvla_core.errors import DatasetError
 from fastvla_core.models.adapters import add_adapters, merged_state, save_adapter
 from fastvla_core.policy import FastVLA
 from fastvla_core.sim.instructions import reword
-from training.closed_loop import ClosedLoop
+from training.board import Board
+from training.closed_loop import ClosedLoop, SuccessPoint
 from training.dataset import Batch, StepDataset, prefetch
+from training.learner import learner_of
 from training.memory import MemoryEstimate, available_memory, estimate_memory, require_memory
 from training.optimization import (
+    autocast_dtype,
     make_optimizer,
-    multiplies_bf16,
     recompute_activations,
     saved_activations,
 )
@@ -63,6 +66,9 @@ class Trainer:
         out: Holds `checkpoints/`, `loss.csv`, `loss.png` and, at the end, `policy/`; with
             `config.lora` also `adapter/`, as peft stores it.
         base: Names the checkpoint that an adapter belongs to.
+        device: Where to train; None for where the policy is. It is moved there when its layers are
+            packed: at full precision it may not fit.
+        board: Write `tensorboard/` too.
 
     Raises:
         DatasetError: nothing can be trained, or the batch cannot be shared out.
@@ -78,6 +84,8 @@ class Trainer:
         out: Path,
         processes: Processes = ALONE,
         base: str = "",
+        device: torch.device | None = None,
+        board: bool = False,
     ) -> None:
         self._policy, self._dataset, self._config, self._out = policy, dataset, config, out
         self._processes, self._base = processes, base
@@ -87,12 +95,19 @@ class Trainer:
         self._pruning = config.pruning and PruningObjective(policy.model, config.pruning)
         if config.lora is not None:
             add_adapters(self._model, config.lora, seed=config.seed)
-        trained = [p for p in self._model.parameters() if p.requires_grad]
-        if not trained:
+        if device is not None:
+            self._model.to(device)
+            if self._pruning:
+                self._pruning.to(device)
+        self._learner, others = learner_of(policy, config)
+        digests = {"recordings": dataset.digest, "policy": policy.processor.digest}
+        self._origin = {**digests, **others}
+        if not any(p.requires_grad for p in self._learner.parameters()):
             raise DatasetError("the policy has no trainable weight (is it quantised?)")
         if config.activations == "recompute":
             recompute_activations(self._model)
-        self._measure = shared_loss(self._model, processes, objective=self._pruning)
+        self._measure = shared_loss(self._learner, processes, objective=self._pruning)
+        trained = [p for p in self._learner.parameters() if p.requires_grad]
         self._optimizer = make_optimizer(
             config.optimizer,
             trained,
@@ -100,11 +115,14 @@ class Trainer:
             betas=(config.beta1, config.beta2),
             weight_decay=config.weight_decay,
         )
-        self._ema = {k: v.detach().clone() for k, v in changing_state(self._model).items()}
+        # Without fp16 it does nothing.
+        self._scaler = torch.amp.GradScaler(policy.device.type, enabled=config.precision == "fp16")
+        self._ema = {k: v.detach().clone() for k, v in changing_state(self._learner).items()}
         judged = config.closed_loop
         self._closed_loop = None if judged is None else ClosedLoop(judged, out=out)
         self._curve: list[LossPoint] = []
-        self._origin = {"recordings": dataset.digest, "policy": policy.processor.digest}
+        self._wants_board = board and processes.first
+        self._board: Board | None = None
 
     def run(self, *, report: Report | None = None) -> Path:
         """Train to the last step, resuming from the newest checkpoint below `out`.
@@ -117,10 +135,12 @@ class Trainer:
                 before are kept.
         """
         config = self._config
-        self._model.train()
+        self._learner.train()
         available = available_memory(self._policy.device)
-        require_memory(self.memory_estimate(), available, config=config)
+        require_memory(self.memory, available, config=config)
         first = self._resume()
+        if self._wants_board:
+            self._board = Board(self._out / "tensorboard", self._curve, self._successes())
         losses: list[float] = []
         since = time.perf_counter()
         steps = range(first, config.steps)
@@ -138,20 +158,24 @@ class Trainer:
                     self._save_checkpoint(done)
         return self._finish()
 
-    def memory_estimate(self) -> MemoryEstimate:
-        """What this process will need."""
+    @functools.cached_property
+    def memory(self) -> MemoryEstimate:
+        """What this process will need; measured once, before anything is trained."""
+
+        self._learner.train()
 
         def measure(batch: Mapping[str, Tensor]) -> Tensor:
+            learner: Any = self._learner
             with self._precision():
                 generator = torch.Generator().manual_seed(0)
-                return self._policy.model.loss(batch, generator=generator)["loss"]
+                return learner.loss(batch, generator=generator)["loss"]
 
         def samples(count: int) -> Mapping[str, Tensor]:
             frames = np.resize(self._dataset.training_frames, count)
             return self._prepared(self._dataset.batch(frames))
 
         part = len(self._rows) // self._config.accumulate
-        estimate = estimate_memory(self._model, measure, samples, config=self._config, part=part)
+        estimate = estimate_memory(self._learner, measure, samples, config=self._config, part=part)
         if self._pruning is None:
             return estimate
         # The teacher is a copy.
@@ -163,9 +187,10 @@ class Trainer:
             return 0
         first, self._curve = load_state(
             newest,
-            model=self._model,
+            model=self._learner,
             ema=self._ema,
             optimizer=self._optimizer,
+            scaler=self._scaler,
             config=self._settings,
             origin=self._origin,
         )
@@ -179,9 +204,10 @@ class Trainer:
     def _save_checkpoint(self, step: int) -> None:
         folder = save_state(
             self._out / "checkpoints",
-            model=self._model,
+            model=self._learner,
             ema=self._ema,
             optimizer=self._optimizer,
+            scaler=self._scaler,
             step=step,
             config=self._settings,
             origin=self._origin,
@@ -190,16 +216,23 @@ class Trainer:
         )
         self._write_curve()
         if self._closed_loop is not None and self._closed_loop.is_due(step):
-            self._closed_loop.judge(folder / "policy", step=step)
+            point = self._closed_loop.judge(folder / "policy", step=step)
+            if self._board is not None:
+                self._board.add_success(point)
+
+    def _successes(self) -> list[SuccessPoint]:
+        return [] if self._closed_loop is None else self._closed_loop.points()
 
     def _finish(self) -> Path:
-        folder = self._out / "policy"
-        if self._processes.first:
+        folder, first = self._out / "policy", self._processes.first
+        if first:
             self._write_curve()
             self._save_averaged(folder)
+        if self._board is not None:
+            self._board.close()
         self._processes.wait()
-        self._model.load_state_dict(self._ema, strict=False)
-        if self._config.lora is not None and self._processes.first:
+        self._learner.load_state_dict(self._ema, strict=False)
+        if self._config.lora is not None and first:
             save_adapter(self._out / "adapter", self._model, self._config.lora, base=self._base)
         self._model.eval()
         return folder
@@ -233,8 +266,10 @@ class Trainer:
                 f"the loss is {value} at step {step + 1}; the last checkpoint is kept",
                 mend="lower the learning rate, or look for broken values: `fastvla data inspect`",
             )
-        nn.utils.clip_grad_norm_(self._model.parameters(), self._config.gradient_clip)
-        self._optimizer.step()
+        self._scaler.unscale_(self._optimizer)
+        nn.utils.clip_grad_norm_(self._learner.parameters(), self._config.gradient_clip)
+        self._scaler.step(self._optimizer)
+        self._scaler.update()
         self._average(step)
         return value
 
@@ -248,7 +283,7 @@ class Trainer:
         with gradients_shared(self._measure, when=last):
             with self._precision(), kept:
                 loss = self._measure(self._prepared(batch), generator, step)
-            (loss / self._config.accumulate).backward()
+            self._scaler.scale(loss / self._config.accumulate).backward()
         return float(loss.detach())
 
     def _prepared(self, batch: Batch) -> dict[str, Tensor]:
@@ -267,13 +302,14 @@ class Trainer:
     ) -> Tensor:
         if self._pruning is not None:
             return self._pruning(self._policy.model, batch, generator=generator, step=step)
-        return self._policy.model.loss(batch, generator=generator)["loss"]
+        learner: Any = self._learner
+        return learner.loss(batch, generator=generator)["loss"]
 
     @contextlib.contextmanager
     def _precision(self) -> Iterator[None]:
         device = self._policy.device.type
-        wanted = self._config.precision == "bf16" and multiplies_bf16(self._policy.device)
-        autocast = torch.autocast(device, torch.bfloat16, enabled=wanted)
+        dtype = autocast_dtype(self._config.precision, self._policy.device)
+        autocast = torch.autocast(device, dtype, enabled=dtype is not None)
         # On a CPU the backward pass of fused attention is three times slower than plain matmuls.
         kernel = sdpa_kernel(SDPBackend.MATH) if device == "cpu" else contextlib.nullcontext()
         with autocast, kernel:
@@ -283,7 +319,7 @@ class Trainer:
     def _average(self, step: int) -> None:
         # Young averages follow quickly: otherwise the random start stays in them for long.
         decay = min(self._config.ema_decay, (step + 1) / (step + 10))
-        for name, value in changing_state(self._model).items():
+        for name, value in changing_state(self._learner).items():
             average = self._ema[name]
             if average.is_floating_point():
                 average.lerp_(value, 1 - decay)
@@ -299,6 +335,8 @@ class Trainer:
             samples_per_s=rate,
         )
         self._curve.append(point)
+        if self._board is not None:
+            self._board.add(point)
         if report is not None:
             report(point, self._config.steps)
 
@@ -319,13 +357,15 @@ class Trainer:
         return float(np.mean(losses))
 
     def _save_averaged(self, folder: Path) -> None:
-        raw = {name: value.clone() for name, value in changing_state(self._model).items()}
-        self._model.load_state_dict(self._ema, strict=False)
+        # Beside the GPU: there may be no room for another copy on it.
+        state = changing_state(self._learner)
+        raw = {name: value.to("cpu", copy=True) for name, value in state.items()}
+        self._learner.load_state_dict(self._ema, strict=False)
         policy = self._policy
         if self._config.lora is not None:
             policy = policy.with_weights(merged_state(self._model))
         policy.save_pretrained(folder)
-        self._model.load_state_dict(raw, strict=False)
+        self._learner.load_state_dict(raw, strict=False)
 
     def _write_curve(self) -> None:
         with (self._out / "loss.csv").open("w", newline="") as file:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from fastvla_core.errors import DatasetError
 from fastvla_core.quant import memory_bytes
+from training.live_memory import training_peak
 from training.recipe import TrainConfig
 
 _GRADIENT, _AVERAGE = 4, 4
@@ -26,7 +27,8 @@ class MemoryEstimate:
     Attributes:
         weights: As they are stored, packed ones included.
         gradients, optimizer, averages: Of the weights that are trained.
-        activations: What one part of a batch keeps for its backward pass, measured.
+        activations: What the passes over one part of a batch hold at most beside these, measured:
+            activations, weights cast to 16 bits, unpacked weights.
         part: Samples of such a part.
     """
 
@@ -43,17 +45,26 @@ class MemoryEstimate:
         kept = self.weights + self.gradients + self.optimizer + self.averages
         return round(_SPARE * (kept + self.activations))
 
-    def in_words(self) -> str:
-        """One line for people."""
-        parts = {
+    @property
+    def parts(self) -> dict[str, int]:
+        """Its parts by what people call them."""
+        return {
             "weights": self.weights,
             "gradients": self.gradients,
             "optimiser": self.optimizer,
             "averages": self.averages,
             f"activations of {self.part} samples": self.activations,
         }
-        listed = ", ".join(f"{name} {gigabytes(value)}" for name, value in parts.items())
+
+    def in_words(self) -> str:
+        """One line for people."""
+        listed = ", ".join(f"{name} {gigabytes(value)}" for name, value in self.parts.items())
         return f"{gigabytes(self.total)} ({listed}, 15 % margin)"
+
+    def table(self) -> list[str]:
+        """A line per part, and one for all together."""
+        rows = {**self.parts, "with a margin of 15 %": self.total}
+        return [f"{name:28} {gigabytes(value):>10}" for name, value in rows.items()]
 
 
 def gigabytes(count: float) -> str:
@@ -69,23 +80,32 @@ def estimate_memory(
     config: TrainConfig,
     part: int,
 ) -> MemoryEstimate:
-    """Count what is stored, and measure what the backward pass of one and two samples keeps.
+    """Count what is stored, and measure what the passes over one and two samples hold at most.
 
     Args:
         measure: The loss of a batch.
         samples: A batch of so many samples.
         part: Samples of a part of a batch.
     """
-    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     one, two = 0, 0
     if config.activations != "offload":
-        one, two = (_kept_bytes(model, lambda n=n: measure(samples(n))) for n in (1, 2))
+        one, two = (_peak(model, measure, samples(count)) for count in (1, 2))
+    return counted(
+        model, config=config, part=part, activations=one + (part - 1) * max(0, two - one)
+    )
+
+
+def counted(
+    model: nn.Module, *, config: TrainConfig, part: int, activations: int
+) -> MemoryEstimate:
+    """The estimate of a network whose `activations` are known."""
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     return MemoryEstimate(
         weights=memory_bytes(model),
         gradients=_GRADIENT * trained,
         optimizer=_OPTIMIZER[config.optimizer] * trained,
         averages=_AVERAGE * trained,
-        activations=one + (part - 1) * max(0, two - one),
+        activations=activations,
         part=part,
     )
 
@@ -137,19 +157,10 @@ def _what_would_fit(estimate: MemoryEstimate, available: int, *, config: TrainCo
     )
 
 
-def _kept_bytes(model: nn.Module, forward: Callable[[], Tensor]) -> int:
-    """Bytes that a backward pass would find, beside the weights."""
-    own = {p.untyped_storage().data_ptr() for p in model.parameters()}
-    kept: dict[int, int] = {}
-
-    def count(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in own:
-            kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
-        # Held until all is counted: what is freed could come back under the same address.
-        loss = forward()
-    del loss
-    return sum(kept.values())
+def _peak(
+    model: nn.Module,
+    measure: Callable[[Mapping[str, Tensor]], Tensor],
+    batch: Mapping[str, Tensor],
+) -> int:
+    tensors = [value for value in batch.values() if isinstance(value, Tensor)]
+    return training_peak(model, lambda: measure(batch), tensors)

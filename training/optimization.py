@@ -10,8 +10,8 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from fastvla_core.errors import DependencyError
-from training.recipe import Activations, Optimizer
+from fastvla_core.errors import DatasetError, DependencyError
+from training.recipe import Activations, Optimizer, Precision
 
 
 def make_optimizer(
@@ -42,13 +42,33 @@ def make_optimizer(
     return AdamW8bit(parameters, lr=learning_rate, betas=betas, weight_decay=weight_decay)
 
 
+def autocast_dtype(precision: Precision, device: torch.device) -> torch.dtype | None:
+    """The type that products are done in there; None for that of the weights."""
+    if precision == "fp16":
+        return torch.float16
+    return torch.bfloat16 if precision == "bf16" and multiplies_bf16(device) else None
+
+
+def require_precision(precision: Precision, device: torch.device) -> None:
+    """See that a device has what a recipe asks for.
+
+    Raises:
+        DatasetError: fp16 on a CPU, which does such products one by one.
+    """
+    if precision == "fp16" and device.type == "cpu":
+        raise DatasetError(
+            "training.precision is fp16, and a CPU does such products in software",
+            mend="set `precision: fp32` (or bf16, which falls back to it), or train on a GPU",
+        )
+
+
 def multiplies_bf16(device: torch.device) -> bool:
     """Whether bf16 products are fast there; a CPU without AVX-512 takes many times as long.
 
     A training step of the nano policy took 5 s on two such cores.
     """
-    if device.type != "cpu":
-        return True
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
     supported = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
     return supported is not None and bool(supported())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import sys
 from collections.abc import Collection, Mapping, Sequence
@@ -13,6 +14,9 @@ import torch
 from tqdm import tqdm
 
 from fastvla_core.errors import CheckpointError, DatasetError, ObservationError
+from fastvla_core.models.hub import find_checkpoint
+from fastvla_core.models.lerobot.stored import settings_folder
+from fastvla_core.models.loading import load_config
 from fastvla_core.models.registry import POLICIES
 from fastvla_core.models.statistics import Statistics, identity_statistics, mean_std
 from fastvla_core.models.weightless import weightless
@@ -20,15 +24,17 @@ from fastvla_core.plain_data import PlainDataError, updated
 from fastvla_core.policy import FastVLA, policy_config
 from fastvla_core.robot.contract import RobotContract
 from fastvla_core.robot.contract_file import load_contract
+from fastvla_core.robot_adaptation import adapted_config, adapted_policy, is_adaptable
 from fastvla_core.sim.instructions import TRAINING_TEMPLATES
 from fastvla_core.sim.tasks import TASKS
 from training.cache import Cache, build_cache, open_cache
 from training.cache_build import SUCCESS_ONLY
 from training.camera_dropout import hiding_chances
+from training.conversation_training import read_lists
 from training.dataset import StepDataset
 from training.finetune import Trainer
-from training.optimization import multiplies_bf16
-from training.processes import ALONE, Processes
+from training.optimization import multiplies_bf16, require_precision
+from training.processes import ALONE, Processes, training_device
 from training.progress import CountBar
 from training.recipe import Recipe, TrainConfig
 from training.record_expert import Driver, record_expert_episodes
@@ -60,6 +66,7 @@ def run_recipe(
     outcomes: Collection[str] | None = SUCCESS_ONLY,
     instruction: str | None = None,
     processes: Processes = ALONE,
+    device: torch.device | None = None,
 ) -> RunResult:
     """Do everything a recipe says; called again it goes on where it was stopped.
 
@@ -70,6 +77,7 @@ def run_recipe(
         outcomes: Which recordings are learnt from; None for all of them.
         instruction: Stands in for one that a bag lacks.
         processes: Those that train together; the first one records and reads for all.
+        device: Where to train; None for this process's GPU, or the CPU where there is none.
 
     Raises:
         DatasetError: there is nothing to train on, or it is cut at another rate than the policy's.
@@ -79,11 +87,21 @@ def run_recipe(
     contract = load_contract(recipe.contract)
     # What does not fit must show before hours of recordings are read.
     start = _new_config(recipe, contract) if recipe.new else _pretrained(recipe, contract)
+    device = device or training_device()
+    require_precision(recipe.training.precision, device)
+    if (talk := recipe.training.conversations) is not None:
+        read_lists(talk)
     out.mkdir(parents=True, exist_ok=True)
     if threads:
         torch.set_num_threads(threads)
     record = functools.partial(_record, contract=contract, workers=workers, processes=processes)
-    train = functools.partial(_train, base=recipe.policy, processes=processes)
+    train = functools.partial(
+        _train,
+        base=recipe.policy,
+        processes=processes,
+        device=device,
+        board=recipe.tensorboard,
+    )
     read = functools.partial(
         _read_bags,
         processes=processes,
@@ -104,7 +122,9 @@ def run_recipe(
         bags = [record(first / "bags", episodes=shown.episodes, seed=shown.seed, driver=None)]
     cache = read(bags, first / "cache")
     policy = start
-    if not isinstance(policy, FastVLA):
+    if is_adaptable(policy):
+        policy = _adapted_policy(recipe, contract=contract, config=policy, cache=cache)
+    elif not isinstance(policy, FastVLA):
         policy = _new_policy(start, contract=contract, cache=cache, training=recipe.training)
     result = train(policy, cache, config=recipe.training, out=first)
     if (again := recipe.corrections) is None:
@@ -159,6 +179,8 @@ def _train(
     out: Path,
     base: str,
     processes: Processes,
+    device: torch.device,
+    board: bool,
 ) -> RunResult:
     _check_instructions(policy, cache)
     dataset = StepDataset(
@@ -169,12 +191,19 @@ def _train(
         validation=config.validation,
     )
     trainer = Trainer(
-        policy, dataset=dataset, config=config, out=out, base=base, processes=processes
+        policy,
+        dataset=dataset,
+        config=config,
+        out=out,
+        base=base,
+        processes=processes,
+        device=device,
+        board=board,
     )
     if processes.first:
-        if config.precision == "bf16" and not multiplies_bf16(policy.device):
-            print("this CPU does not multiply bf16: training in fp32", file=sys.stderr)
-        print(f"memory: about {trainer.memory_estimate().in_words()}", file=sys.stderr)
+        if config.precision == "bf16" and not multiplies_bf16(device):
+            print("this processor does not multiply bf16: training in fp32", file=sys.stderr)
+        print(f"memory: about {trainer.memory.in_words()}", file=sys.stderr)
     with _ProgressBar(config.steps) as bar:
         folder = trainer.run(report=bar.update if processes.first else None)
     return RunResult(policy=folder, curve=out / "loss.csv", steps=config.steps, frames=len(dataset))
@@ -190,7 +219,20 @@ def _check_instructions(policy: FastVLA, cache: Cache) -> None:
             raise DatasetError(f"{source}: {error.message}", mend=error.mend) from error
 
 
-def _pretrained(recipe: Recipe, contract: RobotContract) -> FastVLA:
+def _pretrained(recipe: Recipe, contract: RobotContract) -> Any:
+    """The policy to start from; the config alone of one that is to be adapted to the robot."""
+    folder = find_checkpoint(recipe.policy)
+    family, config = load_config(folder)
+    if is_adaptable(config):
+        bound = adapted_config(
+            config.raw,
+            family=family,
+            folder=settings_folder(folder),
+            contract=contract,
+            dt_s=1.0 / recipe.rate_hz,
+        )
+        # Of no robot yet, until there are statistics of its recordings.
+        return dataclasses.replace(bound, binding=config.binding)
     policy = FastVLA.from_pretrained(recipe.policy, contract=contract)
     if policy.quantization is not None:
         raise CheckpointError(
@@ -210,6 +252,34 @@ def _pretrained(recipe: Recipe, contract: RobotContract) -> FastVLA:
     if (pruning := recipe.training.pruning) and hasattr(policy.config, "vision_tokens"):
         changes["vision_tokens"] = pruning.vision_tokens
     return policy.reconfigured(**changes) if changes else policy
+
+
+def _adapted_policy(
+    recipe: Recipe, *, contract: RobotContract, config: Any, cache: Cache
+) -> FastVLA:
+    """A checkpoint without a robot, with the cameras, columns and statistics of the recordings."""
+    dataset = StepDataset(
+        cache,
+        cameras=tuple(camera.name for camera in contract.policy_cameras),
+        chunk_size=config.chunk_size,
+        validation=recipe.training.validation,
+    )
+    state, targets = dataset.training_targets()
+    return adapted_policy(
+        recipe.policy,
+        contract=contract,
+        dt_s=1.0 / recipe.rate_hz,
+        state_ns=state,
+        actions_nta=targets,
+        floor_a=_std_floor(contract),
+    )
+
+
+def _std_floor(contract: RobotContract) -> torch.Tensor:
+    floor = torch.full((len(contract.action_names),), JOINT_STD_FLOOR)
+    if contract.gripper is not None:
+        floor[-1] = GRIPPER_STD_FLOOR
+    return floor
 
 
 def _new_config(recipe: Recipe, contract: RobotContract) -> Any:
@@ -258,9 +328,7 @@ def _new_policy(
         validation=training.validation,
     )
     state, targets = dataset.training_targets()
-    floor = torch.full((len(contract.action_names),), JOINT_STD_FLOOR)
-    if contract.gripper is not None:
-        floor[-1] = GRIPPER_STD_FLOOR
+    floor = _std_floor(contract)
     statistics = Statistics(
         state=mean_std(state, floor=floor),
         action=mean_std(draft.relative(targets, state), floor=floor),

@@ -111,6 +111,22 @@ def rows_of(processes: Processes, *, batch_size: int, parts: int) -> NDArray[np.
     return blocks[processes.rank :: processes.count].reshape(-1)
 
 
+def training_device(name: str | None = None) -> torch.device:
+    """The device that is asked for, else this process's GPU, else the CPU.
+
+    Raises:
+        DatasetError: it is not there.
+    """
+    if name is None:
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    device = torch.device(name)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise DatasetError(
+            f"there is no GPU for `--device {name}`", mend="leave it out to train on the CPU"
+        )
+    return device
+
+
 @contextlib.contextmanager
 def training_processes() -> Iterator[Processes]:
     """Join the run that the environment of `torchrun` describes; alone where there is none."""

@@ -26,6 +26,7 @@ from training.camera_dropout import CameraDropout
 
 Optimizer: TypeAlias = Literal["adamw", "adamw_8bit"]
 Activations: TypeAlias = Literal["keep", "recompute", "offload"]
+Precision: TypeAlias = Literal["fp32", "bf16", "fp16"]
 
 # Smallest and largest value of the numbers of a training run; what is not named is at least 0.
 _RANGES: dict[str, tuple[float, float]] = {
@@ -162,6 +163,61 @@ class PruningTraining:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class InsulationTraining:
+    """Knowledge insulation: the backbone learns from bins of actions, the expert from the flow.
+
+    Attributes:
+        weight: Of the bins' cross-entropy; the flow's loss counts 1.
+        bins: Of each action dimension.
+        limit: They span -limit to limit, in normalised actions.
+        depth, width: Of the head that tells the bins; it is not part of the trained policy.
+
+    Raises:
+        DatasetError: a number is out of its range.
+    """
+
+    weight: float = 1.0
+    bins: int = 256
+    limit: float = 3.0
+    depth: int = 2
+    width: int = 512
+
+    def __post_init__(self) -> None:
+        if self.bins < 2 or min(self.weight, self.limit, self.depth, self.width) <= 0:
+            raise DatasetError(
+                f"training.insulation: weight {self.weight:g}, {self.bins} bins up to "
+                f"{self.limit:g}, depth {self.depth}, width {self.width} teach nothing",
+                mend="give at least 2 bins, and everything else above 0",
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CoTraining:
+    """Questions and answers about pictures, beside the recordings.
+
+    Attributes:
+        lists: JSON, JSONL or CSV files; see `training/interop/conversations.py`.
+        share: Conversations per recorded sample.
+        weight: Of the answers' cross-entropy; the actions' loss counts 1.
+
+    Raises:
+        DatasetError: a number is out of its range, or there is no list.
+    """
+
+    lists: tuple[str, ...]
+    share: float = 0.1
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not self.lists or not 0 < self.share <= 1 or self.weight <= 0:
+            raise DatasetError(
+                f"training.conversations: {len(self.lists)} lists, share {self.share:g}, weight "
+                f"{self.weight:g} teach nothing",
+                mend="name a list, a share above 0 and at most 1, and a weight above 0",
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrainConfig:
     """Everything that decides the course of training.
 
@@ -173,8 +229,11 @@ class TrainConfig:
         reword: Draw another of the simulator's training sentences for every sample; for recordings
             of its tasks only, other sentences stay as they are.
         pruning: Train to do with fewer visual tokens; None for all of them.
-        precision: bf16 runs the network in autocast, where the processor multiplies it; the
-            weights stay fp32.
+        insulation: Keep the flow's gradient out of the backbone, which learns from bins of actions;
+            None lets the flow's gradient through.
+        conversations: Lists of pictures with questions and answers for the backbone; None for none.
+        precision: bf16 and fp16 run the network in autocast, the weights stay fp32. bf16 only where
+            the processor multiplies it; fp16 only on a GPU, with a scaled loss.
         batch_size: Samples per step, of all processes together.
         accumulate: Parts that a process does its share of a batch in, one after the other.
         optimizer: AdamW with its states in float32, or in 8 bits.
@@ -208,7 +267,9 @@ class TrainConfig:
     reword: bool = False
     augmentation: Augmentation = field(default_factory=Augmentation)
     pruning: PruningTraining | None = None
-    precision: Literal["fp32", "bf16"] = "bf16"
+    insulation: InsulationTraining | None = None
+    conversations: CoTraining | None = None
+    precision: Precision = "bf16"
     seed: int = 0
     validation: float = 0.02
     checkpoint_every: int = 1000
@@ -218,6 +279,12 @@ class TrainConfig:
             raise DatasetError(
                 f"training.batch_size {self.batch_size} cannot be done in {self.accumulate} parts",
                 mend="make `batch_size` a multiple of `accumulate`",
+            )
+        kinds = ("pruning", "insulation", "conversations")
+        given = [kind for kind in kinds if getattr(self, kind) is not None]
+        if len(given) > 1:
+            raise DatasetError(
+                f"training has both {' and '.join(given)}", mend="do one after the other"
             )
         if self.closed_loop and self.closed_loop.every % self.checkpoint_every:
             raise DatasetError(
@@ -243,6 +310,8 @@ class Recipe:
         new: Whether `policy` names a preset whose weights are drawn anew.
         policy_options: Fields of a new policy's config that differ from the preset's.
         rate_hz: Steps per second that recordings are cut into; the policy acts at that rate.
+        gpu_gb: Memory of the GPU that the numbers are chosen for; 0 for any machine.
+        tensorboard: Write the curves for TensorBoard too.
 
     Raises:
         DatasetError: the rate is out of its range, or there are options for a policy that exists.
@@ -254,6 +323,8 @@ class Recipe:
     new: bool
     rate_hz: float
     training: TrainConfig
+    gpu_gb: float = 0.0
+    tensorboard: bool = False
     policy_options: Mapping[str, Any] = field(default_factory=dict)
     demonstrations: Demonstrations = field(default_factory=Demonstrations)
     corrections: Corrections | None = None
@@ -265,6 +336,8 @@ class Recipe:
                 "of its own",
                 mend="set `new: true` and name a preset, or leave the options out",
             )
+        if self.gpu_gb < 0:
+            raise DatasetError(f"gpu_gb is {self.gpu_gb}", mend="give the GPU's memory, or 0")
         if not 0 < self.rate_hz <= 1000:
             raise DatasetError(f"rate_hz is {self.rate_hz}", mend="give more than 0, at most 1000")
         pruning = self.training.pruning

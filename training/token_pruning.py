@@ -41,6 +41,10 @@ class PruningObjective:
         self._config = config
         self._teacher = copy.deepcopy(model).eval().requires_grad_(False)
 
+    def to(self, device: torch.device) -> None:
+        """Move the teacher."""
+        self._teacher.to(device)
+
     def __call__(
         self, model: Any, batch: Mapping[str, Tensor], *, generator: torch.Generator, step: int
     ) -> Tensor:

@@ -46,6 +46,7 @@ def save_state(
     model: nn.Module,
     ema: Mapping[str, Tensor],
     optimizer: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler,
     step: int,
     config: Mapping[str, Any],
     origin: Mapping[str, str],
@@ -64,10 +65,13 @@ def save_state(
     for index, state in optimizer.state_dict()["state"].items():
         flat = _flat(state)
         tensors |= {f"optimizer.{key}.{names[index]}": value for key, value in flat.items()}
-    save_file({k: v.detach().contiguous().clone() for k, v in tensors.items()}, partial / _TENSORS)
+    # Copied beside the GPU: there may be no room for another one on it.
+    copies = {k: v.detach().to("cpu", copy=True).contiguous() for k, v in tensors.items()}
+    save_file(copies, partial / _TENSORS)
     curve_rows = [[p.step, p.loss, p.validation_loss, p.samples_per_s] for p in curve]
     state_json = {
-        "step": step, "config": dict(config), "origin": dict(origin), "curve": curve_rows
+        "step": step, "config": dict(config), "origin": dict(origin), "curve": curve_rows,
+        "scaler": scaler.state_dict(),
     }  # fmt: skip
     (partial / _STATE).write_text(json.dumps(state_json))
     save_policy(partial / "policy")
@@ -89,10 +93,11 @@ def load_state(
     model: nn.Module,
     ema: dict[str, Tensor],
     optimizer: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler,
     config: Mapping[str, Any],
     origin: Mapping[str, str],
 ) -> tuple[int, list[LossPoint]]:
-    """Restore model, averages and optimiser in place; returns the step and the loss curve.
+    """Restore all that changes in place; returns the step and the loss curve.
 
     Args:
         origin: What the run began with, to its digest: its recordings, its policy's processor.
@@ -129,6 +134,8 @@ def load_state(
         for name, value in _part(tensors, "ema.").items():
             ema[name].copy_(value)
         _restore_optimizer(optimizer, model, tensors)
+        if scaler.is_enabled():
+            scaler.load_state_dict(state["scaler"])
     except (KeyError, RuntimeError) as error:
         raise CheckpointError(
             f"{path}: does not fit the policy: {error}", mend="use another --out to start anew"

@@ -63,21 +63,22 @@ def adapted_layers(model: nn.Module) -> dict[str, Any]:
 def merged_state(model: nn.Module) -> dict[str, Tensor]:
     """The weights of the network as it was, adapters added in; packed layers are unpacked.
 
-    Keys are those of the network before `add_adapters`.
+    Keys are those of the network before `add_adapters`. On the CPU: unpacked, they may not fit the
+    device of the network.
     """
     packed = {n: m for n, m in model.named_modules() if isinstance(m, QuantizedLinear)}
     state = {
-        key: value
+        key: value.cpu()
         for key, value in model.state_dict().items()
         if ".lora_" not in key and not any(key.startswith(f"{name}.") for name in packed)
     }
     for name, layer in packed.items():
-        state[f"{name}.weight"] = layer.dense(torch.float32)
+        state[f"{name}.weight"] = layer.dense(torch.float32).cpu()
         if layer.bias is not None:
-            state[f"{name}.bias"] = layer.bias.detach()
+            state[f"{name}.bias"] = layer.bias.detach().cpu()
     state = {key.replace(".base_layer.", "."): value for key, value in state.items()}
     for name, layer in adapted_layers(model).items():
-        weight, change = state[f"{name}.weight"], layer.get_delta_weight(ADAPTER_NAME)
+        weight, change = state[f"{name}.weight"], layer.get_delta_weight(ADAPTER_NAME).cpu()
         state[f"{name}.weight"] = (weight.float() + change.float()).to(weight.dtype)
     return state
 

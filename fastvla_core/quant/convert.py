@@ -96,11 +96,10 @@ def quantized_layers(module: nn.Module) -> dict[str, QuantizedLinear]:
 
 def memory_bytes(module: nn.Module) -> int:
     """Return the bytes of all parameters and buffers, shared memory counted once."""
-    seen: dict[tuple[int, int], int] = {}
+    seen: dict[int, int] = {}
     for tensor in _tensors(module):
-        storage = tensor.untyped_storage()
-        # On "meta" every address is zero: count the tensors themselves there.
-        key = (id(tensor), 0) if tensor.is_meta else (storage.data_ptr(), 1)
+        # Unlike an address, it also tells tensors on "meta" and fake ones apart.
+        key = tensor.untyped_storage()._cdata  # pyright: ignore[reportPrivateUsage]
         seen[key] = max(seen.get(key, 0), tensor.numel() * tensor.element_size())
     return sum(seen.values())
 

@@ -26,7 +26,7 @@ RUN = TrainConfig(steps=1, batch_size=64)
 
 
 def estimate(out: Path, config: TrainConfig = CONFIG) -> MemoryEstimate:
-    return trainer(out, config)[0].memory_estimate()
+    return trainer(out, config)[0].memory
 
 
 def test_a_batch_in_parts_keeps_less(tmp_path: Path):

@@ -45,7 +45,7 @@ def test_interval_against_published_values():
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
-        ("precision: bf16", "precision: fp16", "'training.precision' is 'fp16', expected one of"),
+        ("precision: bf16", "precision: fp8", "'training.precision' is 'fp8', expected one of"),
         ("seed: 0", "seed: -1", "training.seed is -1"),
         ("steps: 1000", "steps: 0", "training.steps is 0"),
         ("checkpoint_every: 200", "checkpoint_every: 0", "training.checkpoint_every is 0"),

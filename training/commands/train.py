@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 
 from fastvla_core.arguments import positive_float, positive_int
+from fastvla_core.errors import DatasetError
 from training.recipe import Recipe, load_recipe
 
 HELP = (
@@ -19,15 +20,25 @@ HELP = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `fastvla train`."""
     parser.add_argument("bags", nargs="*", type=Path, help="bags, or folders that hold bags")
-    parser.add_argument("--out", type=Path, required=True, help="where everything is written")
+    parser.add_argument("--out", type=Path, help="where everything is written")
+    parser.add_argument(
+        "--estimate", action="store_true", help="say what memory a run needs, and start nothing"
+    )
+    parser.add_argument(
+        "--gpu-gb", type=positive_float, help="memory of the GPU to estimate for [GB]"
+    )
     parser.add_argument("--policy", help="checkpoint or name to start from (default: nano)")
     parser.add_argument(
-        "--recipe", default="finetune", help="a shipped recipe (finetune, nano) or a .yaml file"
+        "--recipe", default="finetune", help="a shipped recipe (config/recipes) or a .yaml file"
     )
     parser.add_argument("--contract", help="robot contract (default: the recipe's)")
     parser.add_argument("--steps", type=positive_int, help="instead of the recipe's")
     parser.add_argument("--batch-size", type=positive_int, help="instead of the recipe's")
     parser.add_argument("--learning-rate", type=positive_float, help="instead of the recipe's")
+    parser.add_argument(
+        "--tensorboard", action="store_true", help="write the curves for TensorBoard too"
+    )
+    parser.add_argument("--device", help="cpu, cuda or cuda:N (default: a GPU if there is one)")
     parser.add_argument("--threads", type=positive_int, help="CPU threads (default: all)")
     parser.add_argument("--workers", type=positive_int, default=2, help="processes that read bags")
     parser.add_argument(
@@ -38,10 +49,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train; returns 0 when the policy is written."""
+    """Train; returns 0 when the policy is written.
+
+    Raises:
+        DatasetError: `--out` is missing.
+    """
+    if args.estimate:
+        return _estimate(_with_overrides(load_recipe(args.recipe), args), gpu_gb=args.gpu_gb)
+    if args.out is None:
+        raise DatasetError("`--out` is missing", mend="name the folder to write to: --out DIR")
     from training.cache_build import SUCCESS_ONLY
     from training.pipeline import run_recipe
-    from training.processes import training_processes
+    from training.processes import training_device, training_processes
 
     recipe = _with_overrides(load_recipe(args.recipe), args)
     with training_processes() as processes:
@@ -54,6 +73,7 @@ def run(args: argparse.Namespace) -> int:
             outcomes=None if args.outcome == "any" else SUCCESS_ONLY,
             instruction=args.instruction,
             processes=processes,
+            device=training_device(args.device),
         )
     if not processes.first:
         return 0
@@ -65,12 +85,28 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _estimate(recipe: Recipe, *, gpu_gb: float | None) -> int:
+    """Print what a run needs; see that it fits the GPU, where one is named."""
+    from training.memory_plan import plan_memory, require_planned
+
+    estimate = plan_memory(recipe)
+    gpu_gb = gpu_gb or recipe.gpu_gb
+    if gpu_gb:
+        require_planned(recipe, estimate, gpu_gb=gpu_gb)
+    print("\n".join(estimate.table()))
+    if gpu_gb:
+        print(f"fits a GPU of {gpu_gb:g} GB")
+    return 0
+
+
 def _with_overrides(recipe: Recipe, args: argparse.Namespace) -> Recipe:
     names = ("steps", "batch_size", "learning_rate")
     training = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     recipe = dataclasses.replace(recipe, training=dataclasses.replace(recipe.training, **training))
     if args.policy:
         recipe = dataclasses.replace(recipe, policy=args.policy, new=False, policy_options={})
+    if args.tensorboard:
+        recipe = dataclasses.replace(recipe, tensorboard=True)
     if args.contract:
         recipe = dataclasses.replace(recipe, contract=args.contract)
     return recipe

@@ -15,8 +15,10 @@ from .spec import KeyValue
 def attend(q_bhtd: Tensor, memory: KeyValue, allowed: Tensor | None) -> Tensor:
     """Softmax attention to all of `memory`; see `fastvla_core.kernels.prefix_attention`."""
     # The backward pass of the CPU's flash attention is about three times slower than plain
-    # matrix products at the sizes of a policy (measured on two cores).
-    if torch.is_grad_enabled() and q_bhtd.device.type == "cpu":
+    # matrix products at the sizes of a policy (measured on two cores). The fake tensors of a memory
+    # estimate are a subclass: they stand for a GPU's.
+    on_cpu = q_bhtd.device.type == "cpu" and type(q_bhtd) is Tensor
+    if torch.is_grad_enabled() and on_cpu:
         return by_products(q_bhtd, memory, allowed)
     return functional.scaled_dot_product_attention(
         q_bhtd,

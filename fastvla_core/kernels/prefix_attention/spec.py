@@ -29,6 +29,10 @@ class KeyValue:
         """Those of the first tokens."""
         return KeyValue(self.key_bgsd[:, :, :count], self.value_bgsd[:, :, :count])
 
+    def detached(self) -> KeyValue:
+        """The same, through which no gradient flows."""
+        return KeyValue(self.key_bgsd.detach(), self.value_bgsd.detach())
+
 
 @dataclass(frozen=True, slots=True)
 class BlockMask:

@@ -5,6 +5,7 @@ Shapes: b batch, p prefix tokens, s suffix tokens, w prefix width, d expert widt
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import torch
@@ -93,6 +94,11 @@ class Prefix:
         """The mask of as many tokens that all look at the real prefix and at nothing else."""
         block = torch.zeros(1, dtype=torch.long, device=self.mask_bp.device)
         return block_mask(block.expand(tokens), block.expand(self.mask_bp.shape[1]), self.mask_bp)
+
+    def detached(self) -> Prefix:
+        """The same, through which no gradient flows."""
+        layers = tuple(layer.detached() for layer in self.layers)
+        return dataclasses.replace(self, layers=layers)
 
 
 @dataclass(frozen=True, slots=True)

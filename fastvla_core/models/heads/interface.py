@@ -95,10 +95,7 @@ class Context:
         return dataclasses.replace(
             self,
             hidden={layer: x.detach() for layer, x in self.hidden.items()},
-            key_values={
-                layer: KeyValue(own.key_bgsd.detach(), own.value_bgsd.detach())
-                for layer, own in self.key_values.items()
-            },
+            key_values={layer: own.detached() for layer, own in self.key_values.items()},
         )
 
 

@@ -85,10 +85,17 @@ class LeRobotFamily(ABC):
 
     @classmethod
     def load_processor(
-        cls, folder: Path, config: LeRobotConfig, *, files: LocalFiles = NO_LOCAL_FILES
+        cls,
+        folder: Path,
+        config: LeRobotConfig,
+        *,
+        files: LocalFiles = NO_LOCAL_FILES,
+        step_files: tuple[StepFile, StepFile] | None = None,
     ) -> LeRobotProcessor:
         """Read the processor files.
 
+        Args:
+            step_files: Take their place where they are given.
         Raises:
             CheckpointError: a file, a step or a statistic is missing or of another feature.
         """
@@ -109,7 +116,7 @@ class LeRobotFamily(ABC):
             tokenizer=tokenizer,
             extra=cls.extra_steps(folder, config, files, tokenizer),
         )
-        step_files = cls.step_files(folder, config)
+        step_files = step_files or cls.step_files(folder, config)
         before = read_steps(step_files[0], context)
         return cls.processor_class(config)(
             config,

@@ -5,6 +5,7 @@ Shapes: b batch, c cameras, l language tokens, p prefix tokens; q prefix tokens 
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -44,6 +45,11 @@ class Prefix:
     def length(self) -> int:
         """Tokens of the whole prefix: the position of the first token behind them."""
         return (self.mask_bp if self.kept is None else self.kept.mask_bp).shape[1]
+
+    def detached(self) -> Prefix:
+        """The same, through which no gradient flows."""
+        layers = tuple(layer.detached() for layer in self.layers)
+        return dataclasses.replace(self, layers=layers)
 
 
 class PrefixEncoder(nn.Module):

@@ -1,0 +1,30 @@
+"""What is optimised: a policy's network, and what learns beside it for training alone."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from fastvla_core.policy import FastVLA
+from training.conversation_training import CoTrained, digest_of, read_lists
+from training.insulation import Insulated
+from training.recipe import TrainConfig
+
+
+def learner_of(policy: FastVLA, config: TrainConfig) -> tuple[nn.Module, dict[str, str]]:
+    """A module with the loss of a batch, and digests of what else it learns from.
+
+    Raises:
+        DatasetError: the policy cannot learn so, or a list of conversations cannot be used.
+    """
+    if config.insulation is not None:
+        return Insulated(policy.model, config.insulation, seed=config.seed), {}
+    if config.conversations is not None:
+        said = read_lists(config.conversations)
+        learner = CoTrained(
+            policy.model,
+            config.conversations,
+            conversations=said,
+            image_resolution=policy.config.image_resolution,
+        )
+        return learner, {"conversations": digest_of(said)}
+    return policy.model, {}
