@@ -33,6 +33,8 @@ LORA = ["peft>=0.21", "bitsandbytes>=0.50.2; sys_platform == 'linux'"]
 # Vision-language backbones (docs/backbones.md). Transformers renames things in minor versions: the
 # lower bound is what the code was written for. For Python 3.10 there is no such version.
 VLM = ["transformers>=5.23,<6; python_version >= '3.11'", *LORA]
+# Somebody else's tasks, in an environment of their own: it wants MuJoCo 3.3.0 (docs/metaworld.md).
+METAWORLD = ["metaworld>=3.1.1,<3.2"]
 TEST = [
     *REMOTE,
     *PLANNER,
@@ -97,6 +99,7 @@ setup(
         "ray": RAY,
         "lora": LORA,
         "vlm": VLM,
+        "metaworld": METAWORLD,
         "test": TEST,
     },
     zip_safe=True,

@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 
 from fastvla_core.arguments import positive_float, positive_int
+from training.commands.env_argument import add_env_argument
 from training.recipe import Recipe, load_recipe
 
 HELP = (
@@ -22,8 +23,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, help="where everything is written")
     parser.add_argument("--policy", help="checkpoint or name to start from (default: nano)")
     parser.add_argument(
-        "--recipe", default="finetune", help="a shipped recipe (finetune, nano) or a .yaml file"
+        "--recipe",
+        default="finetune",
+        help="a shipped recipe (finetune, lora, nano, metaworld) or a .yaml file",
     )
+    add_env_argument(parser)
     parser.add_argument("--contract", help="robot contract (default: the recipe's)")
     parser.add_argument("--steps", type=positive_int, help="instead of the recipe's")
     parser.add_argument("--batch-size", type=positive_int, help="instead of the recipe's")
@@ -39,6 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train; returns 0 when the policy is written."""
+    from training import evaluation_table as table
     from training.cache_build import SUCCESS_ONLY
     from training.pipeline import run_recipe
     from training.processes import training_processes
@@ -60,8 +65,12 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(dataclasses.asdict(result), indent=1, default=str))
     else:
-        print(f"policy: {result.policy}\nloss curve: {result.curve}")
-        print(f"try it: fastvla eval --policy {result.policy}")
+        print(f"policy: {result.policy}\nloss curve: {result.curve}\ntook {result.wall_s:.0f} s")
+        width = table.task_width(recipe.demonstrations.episodes) if result.evaluation else 0
+        for found in result.evaluation:
+            print(table.line(found, width=width))
+        if not result.evaluation:
+            print(f"try it: fastvla eval --policy {result.policy}")
     return 0
 
 
@@ -71,6 +80,8 @@ def _with_overrides(recipe: Recipe, args: argparse.Namespace) -> Recipe:
     recipe = dataclasses.replace(recipe, training=dataclasses.replace(recipe.training, **training))
     if args.policy:
         recipe = dataclasses.replace(recipe, policy=args.policy, new=False, policy_options={})
+    if args.env:
+        recipe = recipe.for_tasks(args.env)
     if args.contract:
         recipe = dataclasses.replace(recipe, contract=args.contract)
     return recipe
