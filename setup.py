@@ -37,6 +37,8 @@ TENSORBOARD = ["tensorboard>=2.19"]
 VLM = ["transformers>=5.23,<6; python_version >= '3.11'", *LORA]
 # Another runtime for policies on a CPU (fastvla_core/engines/README.md).
 ONNX = ["onnxruntime>=1.20", "onnx>=1.17", "onnxscript>=0.3"]
+# Somebody else's tasks, in an environment of their own: it wants MuJoCo 3.3.0 (docs/metaworld.md).
+METAWORLD = ["metaworld>=3.1.1,<3.2"]
 TEST = [
     *REMOTE,
     *PLANNER,
@@ -105,6 +107,7 @@ setup(
         "vlm": VLM,
         "onnx": ONNX,
         "tensorboard": TENSORBOARD,
+        "metaworld": METAWORLD,
         "test": TEST,
     },
     zip_safe=True,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import functools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,11 +18,17 @@ from fastvla_core.models.vision_tokens.options import VisionTokens
 from fastvla_core.policy import FastVLA, Quantization
 from fastvla_core.robot.contract_file import load_contract
 from fastvla_core.runtime.merging import ChunkMerge, check_merge
+from fastvla_core.sim.catalogue import (
+    contract_name,
+    make_environment,
+    metaworld_task,
+    tabletop_kind,
+)
+from fastvla_core.sim.environment import EpisodeTask
 from fastvla_core.sim.instructions import instruction
 from fastvla_core.sim.monitor import Outcome
 from fastvla_core.sim.rollout import EpisodeResult, rollout, rollout_many
-from fastvla_core.sim.sim import TabletopSim
-from fastvla_core.sim.tasks import Task, TaskKind, sample_task
+from fastvla_core.sim.tasks import Task, sample_task
 from fastvla_core.sim.timed_rollout import TimedResult, Timing, timed_rollouts
 from fastvla_core.types import ActionChunk, ChunkPrefix, Observation
 from training.statistics import wilson_interval
@@ -36,6 +44,7 @@ class EvaluationConfig:
 
     Attributes:
         policy: Checkpoint folder or shipped name.
+        task: As `fastvla_core.sim.catalogue` knows it.
         seeds: First seed and the one after the last.
         paraphrase: Use the instructions that no training run has seen.
         engine: What runs the network; see `FastVLA.use_engine`.
@@ -50,7 +59,7 @@ class EvaluationConfig:
     """
 
     policy: str
-    task: TaskKind
+    task: str
     seeds: tuple[int, int]
     quantization: Quantization | None = None
     engine: EngineChoice = "eager"
@@ -85,13 +94,24 @@ class EvaluationResult:
     peak_acceleration: float | None = None
 
 
-def evaluation_task(kind: TaskKind, seed: int, *, paraphrase: bool) -> Task:
-    """The task of one seed: its colours and its words follow the seed."""
-    task = sample_task(kind, seed)
+def evaluation_task(name: str, seed: int, *, paraphrase: bool) -> EpisodeTask:
+    """The task of one seed; on the table-top its colours and its words follow the seed.
+
+    Raises:
+        SimError: there is no such task, or it has no other words.
+    """
+    other = metaworld_task(name)
+    if other is not None:
+        if paraphrase:
+            raise SimError(
+                f"'{name}' has one sentence: '{other.instruction}'", mend="leave out --paraphrase"
+            )
+        return other
+    task = sample_task(tabletop_kind(name), seed)
     if not paraphrase:
         return task
     words = instruction(task, np.random.default_rng([seed, 11]), held_out=True)
-    return Task(kind=kind, target=task.target, reference=task.reference, instruction=words)
+    return dataclasses.replace(task, instruction=words)
 
 
 def evaluate(config: EvaluationConfig) -> EvaluationResult:
@@ -99,7 +119,10 @@ def evaluate(config: EvaluationConfig) -> EvaluationResult:
 
     Raises:
         CheckpointError: the policy cannot be loaded.
-        SimError: there are no seeds, or the simulator cannot start.
+        ContractError: it is another robot's than the task.
+        SimError: there is no such task, there are no seeds, the simulator cannot start, or it
+            cannot do what is asked of it.
+        DependencyError: the simulator is not installed.
         ObservationError: a camera that is to be masked is not the policy's, or none is left; or
             the policy reads what the simulator cannot show.
         PolicyError: the policy's chunks cannot be merged in that way.
@@ -108,6 +131,12 @@ def evaluate(config: EvaluationConfig) -> EvaluationResult:
     if not 0 <= first < last:
         raise SimError(
             f"seeds {first}:{last} name no scene", mend="give FIRST:LAST with 0 <= FIRST < LAST"
+        )
+    evaluation_task(config.task, first, paraphrase=config.paraphrase)
+    if config.latency_s is not None and contract_name(config.task) != _SIMULATED_ROBOT:
+        raise SimError(
+            f"'{config.task}' cannot be run against the clock: only the table-top's tasks can",
+            mend="leave out the latency",
         )
     seeds = list(range(first, last))
     started = time.perf_counter()
@@ -149,11 +178,13 @@ def _run_seeds(config: EvaluationConfig, seeds: list[int]) -> list[tuple[int, _R
     import torch
 
     torch.set_num_threads(1)
+    robot = contract_name(config.task)
     policy = FastVLA.from_pretrained(
         config.policy,
         quantization=config.quantization,
         engine=config.engine,
         vision_tokens=config.vision_tokens,
+        contract=None if robot == _SIMULATED_ROBOT else load_contract(robot),
     )
     for camera in config.masked_cameras:
         if camera not in policy.config.cameras:
@@ -180,17 +211,19 @@ def _run_one_by_one(
     config: EvaluationConfig,
     policy: FastVLA,
     infer: Callable[..., list[ActionChunk]],
-    episodes: list[tuple[Task, int]],
+    episodes: list[tuple[EpisodeTask, int]],
 ) -> Sequence[_Run]:
     runs: list[_Run] = []
-    with contextlib.closing(TabletopSim()) as sim:
+    with contextlib.closing(make_environment(config.task)) as environment:
         for task, seed in episodes:
             policy.reset()
             if config.latency_s is not None:
                 runs += _run_episodes(config, policy, infer, [(task, seed)])
                 continue
             execute = policy.config.n_action_steps
-            runs.append(rollout(sim, task, seed, lambda seen: infer([seen])[0], execute=execute))
+            runs.append(
+                rollout(environment, task, seed, lambda seen: infer([seen])[0], execute=execute)
+            )
     return runs
 
 
@@ -198,13 +231,14 @@ def _run_episodes(
     config: EvaluationConfig,
     policy: FastVLA,
     infer: Callable[..., list[ActionChunk]],
-    episodes: list[tuple[Task, int]],
+    episodes: list[tuple[EpisodeTask, int]],
 ) -> Sequence[_Run]:
     parallel, execute = min(config.parallel, len(episodes)), policy.config.n_action_steps
     if config.latency_s is None:
         return rollout_many(
             infer,
             episodes,
+            make=functools.partial(make_environment, config.task),
             n_parallel=parallel,
             execute=execute,
             past_steps=len(policy.history_s),
@@ -223,4 +257,5 @@ def _run_episodes(
         conditionings=policy.conditionings,
     )
     robot = load_contract(_SIMULATED_ROBOT)
-    return timed_rollouts(infer, episodes, contract=robot, timing=timing, n_parallel=parallel)
+    jobs = [(task, seed) for task, seed in episodes if isinstance(task, Task)]
+    return timed_rollouts(infer, jobs, contract=robot, timing=timing, n_parallel=parallel)

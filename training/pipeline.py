@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import json
 import sys
+import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +34,8 @@ from training.cache_build import SUCCESS_ONLY
 from training.camera_dropout import hiding_chances
 from training.conversation_training import read_lists
 from training.dataset import StepDataset
+from training.evaluate import EvaluationConfig, EvaluationResult, evaluate
+from training.evaluation_table import row
 from training.finetune import Trainer
 from training.optimization import multiplies_bf16, require_precision
 from training.processes import ALONE, Processes, training_device
@@ -48,12 +52,19 @@ GRIPPER_STD_FLOOR = 0.001
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunResult:
-    """Where a run left its policy and its loss curve."""
+    """Where a run left its policy and its loss curve, and how well the policy does.
+
+    Attributes:
+        evaluation: Per task, where the recipe ends with one; also in `out/evaluation.json`.
+        wall_s: Seconds that everything took.
+    """
 
     policy: Path
     curve: Path
     steps: int
     frames: int
+    evaluation: tuple[EvaluationResult, ...] = ()
+    wall_s: float = 0.0
 
 
 def run_recipe(
@@ -70,7 +81,8 @@ def run_recipe(
 ) -> RunResult:
     """Do everything a recipe says; called again it goes on where it was stopped.
 
-    The policy is `out/policy`; with corrections, what came before them is in `out/first`.
+    The policy is `out/policy`; with corrections, what came before them is in `out/first`. The
+    recipe's evaluation is done each time.
 
     Args:
         bags: Bags or folders of bags; without any, the recipe's demonstrations are recorded.
@@ -83,11 +95,53 @@ def run_recipe(
         DatasetError: there is nothing to train on, or it is cut at another rate than the policy's.
         CheckpointError: the policy to start from cannot be loaded or cannot be trained.
         ContractError: policy and recordings are of different robots.
+        SimError, DependencyError: the simulator of the demonstrations cannot start.
     """
+    started = time.perf_counter()
+    result = _run_training(
+        recipe,
+        bags=bags,
+        out=out,
+        workers=workers,
+        threads=threads,
+        outcomes=outcomes,
+        instruction=instruction,
+        processes=processes,
+        device=device or training_device(),
+    )
+    found = _evaluate(result.policy, recipe, workers=workers) if processes.first else ()
+    wall_s = time.perf_counter() - started
+    if found:
+        report = {"wall_s": wall_s, "results": [row(one) for one in found]}
+        (out / "evaluation.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
+    return dataclasses.replace(result, evaluation=found, wall_s=wall_s)
+
+
+def _evaluate(policy: Path, recipe: Recipe, *, workers: int) -> tuple[EvaluationResult, ...]:
+    last = recipe.evaluation
+    if last is None:
+        return ()
+    return tuple(
+        evaluate(EvaluationConfig(policy=str(policy), task=task, seeds=last.seeds, workers=workers))
+        for task in recipe.demonstrations.episodes
+    )
+
+
+def _run_training(
+    recipe: Recipe,
+    *,
+    bags: Sequence[Path],
+    out: Path,
+    workers: int,
+    threads: int | None,
+    outcomes: Collection[str] | None,
+    instruction: str | None,
+    processes: Processes,
+    device: torch.device,
+) -> RunResult:
     contract = load_contract(recipe.contract)
     # What does not fit must show before hours of recordings are read.
     start = _new_config(recipe, contract) if recipe.new else _pretrained(recipe, contract)
-    device = device or training_device()
     require_precision(recipe.training.precision, device)
     if (talk := recipe.training.conversations) is not None:
         read_lists(talk)

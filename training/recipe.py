@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 import yaml
 
-from fastvla_core.errors import DatasetError
+from fastvla_core.errors import DatasetError, SimError
 from fastvla_core.models.lora import LoraConfig
 from fastvla_core.models.vision_tokens.options import (
     ALL_TOKENS,
@@ -20,7 +20,7 @@ from fastvla_core.models.vision_tokens.options import (
 )
 from fastvla_core.plain_data import PlainDataError, fill
 from fastvla_core.resources import file_or_shipped
-from fastvla_core.sim.tasks import TaskKind
+from fastvla_core.sim.catalogue import contract_name
 from training.augmentation import Augmentation
 from training.camera_dropout import CameraDropout
 
@@ -48,7 +48,7 @@ class Demonstrations:
     """What the scripted expert records before training; no bags are needed then.
 
     Attributes:
-        episodes: Episodes per task kind.
+        episodes: Episodes per task.
         seed: First scene seed; evaluation seeds must lie elsewhere.
     """
 
@@ -61,7 +61,7 @@ class Corrections:
     """A second round: the trained policy drives, the expert takes over, training goes on.
 
     Attributes:
-        episodes: Episodes per task kind.
+        episodes: Episodes per task.
         steps: Further training steps, on all recordings.
         learning_rate: Of those steps.
         camera_dropout: Of those steps, and of the episodes that the policy drives.
@@ -89,7 +89,7 @@ class ClosedLoopConfig:
 
     Attributes:
         every: Steps from one evaluation to the next; a multiple of `checkpoint_every`.
-        tasks: The simulator's task kinds.
+        tasks: The simulator's tasks.
         seeds: First scene seed, and the one after the last, of each task.
 
     Raises:
@@ -97,7 +97,7 @@ class ClosedLoopConfig:
     """
 
     every: int
-    tasks: tuple[TaskKind, ...]
+    tasks: tuple[str, ...]
     seeds: tuple[int, int] = (9_000_000, 9_000_020)
 
     def __post_init__(self) -> None:
@@ -108,6 +108,8 @@ class ClosedLoopConfig:
                 f"{first}:{last} evaluate nothing",
                 mend="give every >= 1, at least one task, and FIRST < LAST",
             )
+        for task in self.tasks:
+            _check_task(task, "training.closed_loop.tasks")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -302,6 +304,24 @@ class TrainConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FinalEvaluation:
+    """Closed loop with the trained policy, on every task that was demonstrated.
+
+    Attributes:
+        seeds: First scene seed, and the one after the last, of each task.
+    """
+
+    seeds: tuple[int, int] = (10_000_000, 10_000_020)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.seeds[0] < self.seeds[1]:
+            raise DatasetError(
+                f"evaluation.seeds: {self.seeds[0]}:{self.seeds[1]} name no scene",
+                mend="give [FIRST, LAST] with 0 <= FIRST < LAST",
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
     """One run from a robot contract to a policy.
 
@@ -312,6 +332,7 @@ class Recipe:
         rate_hz: Steps per second that recordings are cut into; the policy acts at that rate.
         gpu_gb: Memory of the GPU that the numbers are chosen for; 0 for any machine.
         tensorboard: Write the curves for TensorBoard too.
+        evaluation: What the run ends with; None for the policy alone.
 
     Raises:
         DatasetError: the rate is out of its range, or there are options for a policy that exists.
@@ -328,6 +349,7 @@ class Recipe:
     policy_options: Mapping[str, Any] = field(default_factory=dict)
     demonstrations: Demonstrations = field(default_factory=Demonstrations)
     corrections: Corrections | None = None
+    evaluation: FinalEvaluation | None = None
 
     def __post_init__(self) -> None:
         if self.policy_options and not self.new:
@@ -338,6 +360,8 @@ class Recipe:
             )
         if self.gpu_gb < 0:
             raise DatasetError(f"gpu_gb is {self.gpu_gb}", mend="give the GPU's memory, or 0")
+        for task in (*self.demonstrations.episodes, *self.corrected):
+            _check_task(task, "episodes")
         if not 0 < self.rate_hz <= 1000:
             raise DatasetError(f"rate_hz is {self.rate_hz}", mend="give more than 0, at most 1000")
         pruning = self.training.pruning
@@ -346,6 +370,40 @@ class Recipe:
                 "training.pruning.distillation: a new policy has nothing to say yet",
                 mend="set it to 0, or start from a trained policy (`new: false`)",
             )
+
+    @property
+    def corrected(self) -> Mapping[str, int]:
+        """Episodes per task of the corrections, if there are any."""
+        return self.corrections.episodes if self.corrections else {}
+
+    def for_tasks(self, tasks: Sequence[str]) -> Recipe:
+        """The same recipe for other tasks: each gets as many episodes as the one with most.
+
+        Raises:
+            DatasetError: the recipe demonstrates nothing.
+        """
+        if not self.demonstrations.episodes:
+            raise DatasetError(
+                f"recipe '{self.name}' records no demonstrations, of whatever task",
+                mend="give one that does: --recipe metaworld",
+            )
+        shown = dict.fromkeys(tasks, max(self.demonstrations.episodes.values()))
+        again = self.corrections
+        if again is not None:
+            most = max(again.episodes.values())
+            again = dataclasses.replace(again, episodes=dict.fromkeys(tasks, most))
+        return dataclasses.replace(
+            self,
+            demonstrations=dataclasses.replace(self.demonstrations, episodes=shown),
+            corrections=again,
+        )
+
+
+def _check_task(task: str, where: str) -> None:
+    try:
+        contract_name(task)
+    except SimError as error:
+        raise DatasetError(f"{where}: {error.message}", mend=error.mend) from error
 
 
 def load_recipe(path_or_name: str) -> Recipe:

@@ -18,11 +18,18 @@ import numpy as np
 from fastvla_core.bags.writer import PARTIAL_SUFFIX
 from fastvla_core.errors import DatasetError
 from fastvla_core.robot.contract import RobotContract
-from fastvla_core.sim.demonstrations import TICK_S, Demonstration, record_demonstration
+from fastvla_core.robot.contract_file import load_contract
+from fastvla_core.sim.catalogue import (
+    contract_name,
+    make_environment,
+    metaworld_task,
+    tabletop_kind,
+)
+from fastvla_core.sim.demonstrations import Demonstration, record_demonstration
+from fastvla_core.sim.environment import Environment, EpisodeTask
 from fastvla_core.sim.instructions import instruction
 from fastvla_core.sim.rollout import PolicyFn
-from fastvla_core.sim.sim import TabletopSim
-from fastvla_core.sim.tasks import FIRST_EVALUATION_SEED, TASK_KINDS, Task, TaskKind, sample_task
+from fastvla_core.sim.tasks import FIRST_EVALUATION_SEED, TASK_KINDS, sample_task
 from training.bags.writer import EXPERT_TOPIC, EpisodeWriter
 from training.camera_dropout import CameraDropout, draw_hidden, hiding_chances
 from training.workers import worker_pool
@@ -71,14 +78,14 @@ class Driver:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Slot:
     folder: Path
-    kind: TaskKind
+    task: str
     seed: int
     noise: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _SlotResult:
-    kind: TaskKind
+    task: str
     kept: bool
     attempts: int
     frames: int
@@ -101,36 +108,38 @@ def record_expert_episodes(
     `workers`. Failed attempts are repeated with other scenes and never kept.
 
     Args:
-        episodes: Task kind to number of episodes.
+        episodes: Task to number of episodes; the tasks of one robot.
         seed: First scene seed; the scenes of evaluations lie at 10,000,000 and above.
         noise: Disturb what is executed; the labels stay clean, on `expert_command`.
         driver: What acts before the expert takes over; None for the expert alone.
 
     Raises:
-        DatasetError: an unknown task, a seed among those of evaluations, or `out` holds
-            recordings made with other settings.
+        DatasetError: a task of another robot than the contract's, a seed among those of
+            evaluations, or `out` holds recordings made with other settings.
+        SimError: there is no such task, or its simulator cannot start.
+        DependencyError: its simulator is not installed.
     """
     out = Path(out)
-    _check(episodes, seed)
+    _check(episodes, seed, contract)
     settings: dict[str, object] = {"seed": seed, "noise": noise, "contract": contract.hash()}
     if driver is not None:
         weights = (driver.policy / "model.safetensors").read_bytes()
         settings["policy"] = hashlib.sha256(weights).hexdigest()
         settings["camera_dropout"] = driver.camera_dropout
     _keep_settings(out, settings)
-    counts = {kind: TaskCount(task=kind) for kind in episodes}
+    counts = {task: TaskCount(task=task) for task in episodes}
     slots = []
     for slot in _slots(out, episodes, seed=seed, noise=noise):
         if slot.folder.exists():
-            counts[slot.kind] = dataclasses.replace(
-                counts[slot.kind], found=counts[slot.kind].found + 1
+            counts[slot.task] = dataclasses.replace(
+                counts[slot.task], found=counts[slot.task].found + 1
             )
         else:
             slots.append(slot)
     total = sum(episodes.values())
     done, frames = total - len(slots), 0
     for result in _run(slots, contract=contract, driver=driver, workers=workers):
-        counts[result.kind] = _add(counts[result.kind], result)
+        counts[result.task] = _add(counts[result.task], result)
         done, frames = done + 1, frames + result.frames
         if progress:
             progress(done, total, frames)
@@ -140,8 +149,8 @@ def record_expert_episodes(
 def write_demonstration(
     folder: Path, demonstration: Demonstration, *, contract: RobotContract
 ) -> Path:
-    """Write one demonstration as a bag at 10 Hz."""
-    names = contract.action_names
+    """Write one demonstration as a bag, one observation and command per tick."""
+    names, velocity = contract.action_names, demonstration.velocity
     noisy = not np.array_equal(demonstration.executed, demonstration.label)
     writer = EpisodeWriter(folder, contract=contract, instruction=demonstration.instruction)
     with writer:
@@ -153,39 +162,50 @@ def write_demonstration(
                 names,
                 stamp_ns=stamp_ns,
                 positions=demonstration.state[k],
-                velocities=demonstration.velocity[k],
+                velocities=None if velocity is None else velocity[k],
             )
             writer.command(
                 names,
                 stamp_ns=stamp_ns,
                 positions=demonstration.executed[k],
-                duration_s=TICK_S,
+                duration_s=demonstration.tick_s,
             )
             if noisy:
                 writer.command(
                     names,
                     stamp_ns=stamp_ns,
                     positions=demonstration.label[k],
-                    duration_s=TICK_S,
+                    duration_s=demonstration.tick_s,
                     topic=EXPERT_TOPIC,
                 )
         return writer.close("success" if demonstration.success else "failure")
 
 
-def demonstration_task(kind: TaskKind, seed: int) -> Task:
-    """The task of one scene: colours by the seed, worded as in training."""
-    task = sample_task(kind, seed)
+def demonstration_task(name: str, seed: int) -> EpisodeTask:
+    """The task of one scene; on the table-top with colours by the seed, worded as in training.
+
+    Raises:
+        SimError: there is no such task.
+    """
+    other = metaworld_task(name)
+    if other is not None:
+        return other
+    task = sample_task(tabletop_kind(name), seed)
     words = instruction(task, np.random.default_rng([seed, 13]))
     return dataclasses.replace(task, instruction=words)
 
 
-def _check(episodes: Mapping[str, int], seed: int) -> None:
-    for kind, number in episodes.items():
-        if kind not in TASK_KINDS:
-            raise DatasetError(f"there is no task '{kind}'", mend=f"one of {', '.join(TASK_KINDS)}")
+def _check(episodes: Mapping[str, int], seed: int, contract: RobotContract) -> None:
+    for task, number in episodes.items():
+        robot = load_contract(contract_name(task))
+        if set(robot.action_names) != set(contract.action_names):
+            raise DatasetError(
+                f"'{task}' is done by the robot '{robot.name}', not by '{contract.name}'",
+                mend=f"give the contract of that robot: {robot.name}",
+            )
         if not 0 <= number <= _SEEDS_PER_ATTEMPT:
             raise DatasetError(
-                f"{number} episodes of '{kind}': expected 0 to {_SEEDS_PER_ATTEMPT}",
+                f"{number} episodes of '{task}': expected 0 to {_SEEDS_PER_ATTEMPT}",
                 mend="record several folders with different seeds",
             )
     last = FIRST_EVALUATION_SEED - len(TASK_KINDS) * _SEEDS_PER_TASK
@@ -217,14 +237,13 @@ def _keep_settings(out: Path, settings: dict[str, object]) -> None:
 
 
 def _slots(out: Path, episodes: Mapping[str, int], *, seed: int, noise: bool) -> Iterator[_Slot]:
-    for index, kind in enumerate(TASK_KINDS):
-        for number in range(episodes.get(kind, 0)):
-            yield _Slot(
-                folder=out / kind / f"{kind}_{number:05d}",
-                kind=kind,
-                seed=seed + index * _SEEDS_PER_TASK + number,
-                noise=noise,
-            )
+    kinds: tuple[str, ...] = TASK_KINDS
+    for task, count in episodes.items():
+        # The table-top's tasks share a scene: no two are shown the same one.
+        first = seed + (kinds.index(task) * _SEEDS_PER_TASK if task in kinds else 0)
+        for number in range(count):
+            folder = out / task / f"{task.rpartition('/')[2]}_{number:05d}"
+            yield _Slot(folder=folder, task=task, seed=first + number, noise=noise)
 
 
 def _run(
@@ -245,13 +264,14 @@ class _Worker:
 
     contract: RobotContract
     driver: Driver | None
-    sim: TabletopSim | None = None
+    environment: Environment | None = None
     policy: FastVLA | None = None
 
-    def simulator(self) -> TabletopSim:
-        if self.sim is None:
-            self.sim = TabletopSim()
-        return self.sim
+    def environment_for(self, task: str) -> Environment:
+        """All tasks of a recording are the same robot's, and so the same simulator's."""
+        if self.environment is None:
+            self.environment = make_environment(task)
+        return self.environment
 
     def drive(self, seed: int) -> PolicyFn | None:
         """The driver of the episode with this seed, without the camera that it draws."""
@@ -293,19 +313,22 @@ def _record_slot(slot: _Slot) -> _SlotResult:
     shutil.rmtree(slot.folder.with_name(slot.folder.name + PARTIAL_SUFFIX), ignore_errors=True)
     for attempt in range(_MAX_ATTEMPTS):
         seed = slot.seed + attempt * _SEEDS_PER_ATTEMPT
-        task = demonstration_task(slot.kind, seed)
         demonstration = record_demonstration(
-            worker.simulator(), task, seed, noise=slot.noise, start_with=worker.drive(seed)
+            worker.environment_for(slot.task),
+            demonstration_task(slot.task, seed),
+            seed,
+            noise=slot.noise,
+            start_with=worker.drive(seed),
         )
         if demonstration.success:
             write_demonstration(slot.folder, demonstration, contract=worker.contract)
             return _SlotResult(
-                kind=slot.kind,
+                task=slot.task,
                 kept=True,
                 attempts=attempt + 1,
                 frames=len(demonstration.stamp_ns),
             )
-    return _SlotResult(kind=slot.kind, kept=False, attempts=_MAX_ATTEMPTS, frames=0)
+    return _SlotResult(task=slot.task, kept=False, attempts=_MAX_ATTEMPTS, frames=0)
 
 
 def _add(count: TaskCount, result: _SlotResult) -> TaskCount:

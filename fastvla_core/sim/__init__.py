@@ -7,8 +7,9 @@ from fastvla_core.sim.demonstrations import Demonstration, record_demonstration
 from fastvla_core.sim.expert import expert_action
 from fastvla_core.sim.instructions import instruction, parse_instruction
 from fastvla_core.sim.monitor import Outcome, TaskMonitor
-from fastvla_core.sim.rollout import EpisodeResult, observe, rollout, rollout_many
+from fastvla_core.sim.rollout import EpisodeResult, rollout, rollout_many
 from fastvla_core.sim.sim import TabletopSim
+from fastvla_core.sim.tabletop import TabletopEnvironment, observe
 from fastvla_core.sim.tasks import COLOURS, TASK_KINDS, TASKS, Task, canonical, sample_task
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "Demonstration",
     "EpisodeResult",
     "Outcome",
+    "TabletopEnvironment",
     "TabletopSim",
     "Task",
     "TaskMonitor",

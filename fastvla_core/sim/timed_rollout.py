@@ -17,8 +17,9 @@ from fastvla_core.robot.limits import motion_limits
 from fastvla_core.runtime.chunking import ChunkExecutor
 from fastvla_core.runtime.merging import ChunkMerge
 from fastvla_core.sim.monitor import Outcome, TaskMonitor
-from fastvla_core.sim.rollout import HORIZON_TICKS, EpisodeResult, observe
+from fastvla_core.sim.rollout import EpisodeResult
 from fastvla_core.sim.sim import TabletopSim
+from fastvla_core.sim.tabletop import HORIZON_TICKS, observe
 from fastvla_core.sim.tasks import Task
 from fastvla_core.types import ActionChunk, ChunkPrefix, Conditioning, Observation
 

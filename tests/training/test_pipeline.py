@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from training import pipeline
 from training.bags.writer import EpisodeWriter
 from training.cache import open_cache
 from training.pipeline import run_recipe
-from training.recipe import Corrections, Demonstrations, Recipe, load_recipe
+from training.recipe import Corrections, Demonstrations, FinalEvaluation, Recipe, load_recipe
 
 CONTRACT = load_contract("tabletop")
 
@@ -121,6 +122,21 @@ def test_sentences_drawn_anew_are_in_the_vocabulary_of_a_new_policy(bags, tmp_pa
         for template in TRAINING_TEMPLATES[kind]:
             text = template.format(target="red", reference="red")
             assert int(processor.encode([text])["token_mask"].sum()) == len(text.split())
+
+
+def test_a_recipe_may_end_with_an_evaluation(bags, tmp_path):
+    run = small_run(
+        demonstrations=Demonstrations(episodes={"reach": 1}),
+        evaluation=FinalEvaluation(seeds=(10_000_000, 10_000_001)),
+    )
+    result = run_recipe(run, bags=[bags], out=tmp_path / "out", workers=1)
+    (found,) = result.evaluation
+    assert (found.task, found.episodes) == ("reach", 1)
+    report = json.loads((tmp_path / "out" / "evaluation.json").read_text())
+    assert report["results"][0]["successes"] == found.successes
+    assert result.wall_s > found.wall_s
+    with pytest.raises(DatasetError, match="name no scene"):
+        FinalEvaluation(seeds=(5, 5))
 
 
 def test_a_recipe_with_corrections_leaves_its_last_policy_and_goes_on_where_it_stopped(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import subprocess
@@ -14,12 +15,12 @@ import psutil
 import pytest
 
 from fastvla_core.cli import main
-from fastvla_core.errors import DatasetError
+from fastvla_core.errors import DatasetError, SimError
 from fastvla_core.policy import FastVLA
 from fastvla_core.resources import share_path
 from fastvla_core.robot.contract_file import load_contract
 from fastvla_core.sim.demonstrations import Demonstration, record_demonstration
-from fastvla_core.sim.sim import TabletopSim
+from fastvla_core.sim.tabletop import TabletopEnvironment
 from fastvla_core.types import Observation
 from training.bags.episodes import episode_steps
 from training.bags.inspection import inspect_bag
@@ -35,11 +36,8 @@ from training.record_expert import (
 
 @pytest.fixture(scope="module")
 def demonstration() -> Demonstration:
-    sim = TabletopSim()
-    try:
-        return record_demonstration(sim, demonstration_task("reach", 5), 5)
-    finally:
-        sim.close()
+    with contextlib.closing(TabletopEnvironment()) as environment:
+        return record_demonstration(environment, demonstration_task("reach", 5), 5)
 
 
 def contents(folder: Path) -> dict[str, list[bytes]]:
@@ -100,10 +98,14 @@ def test_settings_of_one_folder_do_not_mix(tmp_path):
 
 @pytest.mark.parametrize(
     ("episodes", "seed", "words"),
-    [({"dance": 1}, 0, "no task 'dance'"), ({"reach": 1}, 9_000_000, "seed 9000000")],
+    [
+        ({"dance": 1}, 0, "no task 'dance'"),
+        ({"reach": 1}, 9_000_000, "seed 9000000"),
+        ({"metaworld/reach-v3": 1}, 0, "is done by the robot 'metaworld', not by 'tabletop'"),
+    ],
 )
 def test_impossible_wishes_are_refused(tmp_path, episodes, seed, words):
-    with pytest.raises(DatasetError, match=words) as info:
+    with pytest.raises((DatasetError, SimError), match=words) as info:
         record_expert_episodes(
             tmp_path / "out", episodes=episodes, seed=seed, contract=load_contract("tabletop")
         )

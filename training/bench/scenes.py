@@ -9,8 +9,8 @@ from fastvla_core.types import Observation
 
 def simulator_observations(count: int, *, cameras: Sequence[str]) -> list[Observation]:
     """Observations of unseen scenes, one per seed and instruction."""
-    from fastvla_core.sim.rollout import observe
     from fastvla_core.sim.sim import TabletopSim
+    from fastvla_core.sim.tabletop import observe
     from fastvla_core.sim.tasks import TASKS, sample_task
 
     sim, observations = TabletopSim(), []

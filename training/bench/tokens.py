@@ -11,7 +11,7 @@ from fastvla_core.models.vision_tokens.memory import TokenCounts
 from fastvla_core.models.vision_tokens.options import VisionTokens, keep_ratios
 from fastvla_core.policy import FastVLA
 from fastvla_core.sim.rollout import rollout
-from fastvla_core.sim.sim import TabletopSim
+from fastvla_core.sim.tabletop import TabletopEnvironment
 from fastvla_core.sim.tasks import FIRST_EVALUATION_SEED, TASKS, sample_task
 from fastvla_core.types import ActionChunk, Observation
 from training.bench.stopwatch import Stopwatch
@@ -101,7 +101,7 @@ def recorded_episodes(policy: FastVLA, count: int) -> list[list[Observation]]:
     """What a policy sees while it works on unseen scenes: at least `count` observations behind the
     first episode."""
     episodes: list[list[Observation]] = []
-    with contextlib.closing(TabletopSim()) as sim:
+    with contextlib.closing(TabletopEnvironment()) as environment:
         while sum(map(len, episodes[1:])) < count:
             seed = _FIRST_SEED + len(episodes)
             seen: list[Observation] = []
@@ -111,7 +111,7 @@ def recorded_episodes(policy: FastVLA, count: int) -> list[list[Observation]]:
                 return policy.infer(observation)
 
             task = sample_task(TASKS[len(episodes) % len(TASKS)], seed)
-            rollout(sim, task, seed, act, execute=policy.config.n_action_steps)
+            rollout(environment, task, seed, act, execute=policy.config.n_action_steps)
             episodes.append(seen)
     return episodes
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import math
 import os
 import sys
 from pathlib import Path
-from typing import Any
 
 from fastvla_core.arguments import positive_int, seconds, share
 from fastvla_core.engines.names import ENGINE_CHOICES
@@ -17,6 +15,8 @@ from fastvla_core.errors import FastVLAError
 from fastvla_core.models.vision_tokens.arguments import add_token_arguments, tokens_of
 from fastvla_core.runtime.merging import CHUNK_MERGES
 from fastvla_core.sim.tasks import FIRST_EVALUATION_SEED, TASK_KINDS, TASKS
+from training import evaluation_table as table
+from training.commands.env_argument import add_env_argument
 from training.evaluate import EvaluationConfig, EvaluationResult, evaluate
 
 HELP = (
@@ -29,7 +29,11 @@ HELP = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `fastvla eval`."""
     parser.add_argument("--policy", default="nano", help="checkpoint folder or shipped name")
-    parser.add_argument("--task", default="all", choices=[*TASK_KINDS, "all"])
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument(
+        "--task", default="all", choices=[*TASK_KINDS, "all"], help="of the table-top (default all)"
+    )
+    add_env_argument(what)
     parser.add_argument(
         "--seeds", type=_seed_range, metavar="A:B",
         default=(FIRST_EVALUATION_SEED, FIRST_EVALUATION_SEED + 200),
@@ -64,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Evaluate and print; see HELP for the exit status."""
-    kinds = TASKS if args.task == "all" else (args.task,)
+    tasks: tuple[str, ...] = args.env or (TASKS if args.task == "all" else (args.task,))
     if args.json is not None:
         _check_writable(args.json)
     if args.seeds[0] < FIRST_EVALUATION_SEED:
@@ -74,11 +78,12 @@ def run(args: argparse.Namespace) -> int:
         )
     tokens = tokens_of(args)
     results: list[EvaluationResult] = []
-    print(f"{'task':8} {'success':>13} {'95 % interval':>18} {'wrong object':>13} {'time':>7}")
-    for kind in kinds:
+    width = table.task_width(tasks)
+    print(table.head(width))
+    for task in tasks:
         config = EvaluationConfig(
             policy=args.policy,
-            task=kind,
+            task=task,
             seeds=args.seeds,
             quantization=args.quantization,
             engine=args.engine,
@@ -91,14 +96,9 @@ def run(args: argparse.Namespace) -> int:
         )
         result = evaluate(config)
         results.append(result)
-        low, high = result.interval
-        print(
-            f"{kind:8} {result.successes:4d}/{result.episodes:<4d}{result.success_rate:5.1%} "
-            f"{low:8.1%} - {high:6.1%} {result.wrong_object:8d} {result.mean_time_s:9.2f} s"
-            f"{_peaks(result)}"
-        )
+        print(table.line(result, width=width))
     if args.json is not None:
-        rows = [_row(r) for r in results]
+        rows = [table.row(r) for r in results]
         settings = {
             "policy": args.policy,
             "seeds": list(args.seeds),
@@ -115,18 +115,6 @@ def run(args: argparse.Namespace) -> int:
     if short:
         print(f"below {args.at_least:.0%}: {', '.join(short)}", file=sys.stderr)
     return 1 if short else 0
-
-
-def _peaks(result: EvaluationResult) -> str:
-    if result.peak_velocity is None or result.peak_acceleration is None:
-        return ""
-    return f"  peaks {result.peak_velocity:.0%} v, {result.peak_acceleration:.0%} a of the limits"
-
-
-def _row(result: EvaluationResult) -> dict[str, Any]:
-    row = dataclasses.asdict(result)
-    # JSON knows no NaN.
-    return row if math.isfinite(result.mean_time_s) else {**row, "mean_time_s": None}
 
 
 def _check_writable(path: Path) -> None:

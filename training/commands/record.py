@@ -13,6 +13,7 @@ from fastvla_core.arguments import positive_float, positive_int
 from fastvla_core.errors import DatasetError, FastVLAError
 from fastvla_core.robot.contract import RobotContract
 from fastvla_core.robot.contract_file import load_contract
+from fastvla_core.sim.catalogue import contract_name
 from fastvla_core.sim.tasks import TASK_KINDS, TASKS
 from training.bags.writer import EpisodeWriter
 from training.progress import CountBar
@@ -33,9 +34,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--task",
         required=True,
         help="live: the instruction. With --expert: "
-        f"{', '.join(TASK_KINDS)}, several with commas, or all that the shipped policy knows",
+        f"{', '.join(TASK_KINDS)} or metaworld/TASK, several with commas, or all that the shipped "
+        "policy knows",
     )
-    parser.add_argument("--contract", default="tabletop", help="robot contract: FILE or name")
+    parser.add_argument(
+        "--contract", help="robot contract: FILE or name (default: the task's, else tabletop)"
+    )
     live = parser.add_argument_group("live recording")
     live.add_argument(
         "--duration", type=positive_float, metavar="S", help="end after so many seconds"
@@ -59,12 +63,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Record; 0 when everything that was asked for is there."""
-    contract = load_contract(args.contract)
     if not args.expert:
-        return _record_live(args, contract)
+        return _record_live(args, load_contract(args.contract or "tabletop"))
     kinds: list[str] = (
         list(TASKS) if args.task == "all" else [k.strip() for k in args.task.split(",")]
     )
+    contract = load_contract(args.contract or contract_name(kinds[0]))
     started = time.monotonic()
     with CountBar("episodes") as bar:
         counts = record_expert_episodes(
@@ -137,7 +141,8 @@ def _print_counts(counts: list[TaskCount], *, wall_s: float, as_json: bool) -> N
         )
         print()
         return
-    print(f"{'task':8} {'recorded':>8} {'there before':>12} {'attempts':>8} {'frames':>8}")
+    width = max(8, *(len(c.task) for c in counts))
+    print(f"{'task':{width}} {'recorded':>8} {'there before':>12} {'attempts':>8} {'frames':>8}")
     for c in counts:
-        print(f"{c.task:8} {c.kept:8} {c.found:12} {c.attempts:8} {c.frames:8}")
+        print(f"{c.task:{width}} {c.kept:8} {c.found:12} {c.attempts:8} {c.frames:8}")
     print(f"{frames} frames in {wall_s:.1f} s ({frames / wall_s:.0f} frames/s)")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from fastvla_core.arguments import positive_float, positive_int
 from fastvla_core.errors import DatasetError
+from training.commands.env_argument import add_env_argument
 from training.recipe import Recipe, load_recipe
 
 HELP = (
@@ -29,8 +30,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--policy", help="checkpoint or name to start from (default: nano)")
     parser.add_argument(
-        "--recipe", default="finetune", help="a shipped recipe (config/recipes) or a .yaml file"
+        "--recipe",
+        default="finetune",
+        help="a shipped recipe (finetune, lora, nano, metaworld) or a .yaml file",
     )
+    add_env_argument(parser)
     parser.add_argument("--contract", help="robot contract (default: the recipe's)")
     parser.add_argument("--steps", type=positive_int, help="instead of the recipe's")
     parser.add_argument("--batch-size", type=positive_int, help="instead of the recipe's")
@@ -54,14 +58,15 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         DatasetError: `--out` is missing.
     """
-    if args.estimate:
-        return _estimate(_with_overrides(load_recipe(args.recipe), args), gpu_gb=args.gpu_gb)
-    if args.out is None:
-        raise DatasetError("`--out` is missing", mend="name the folder to write to: --out DIR")
+    from training import evaluation_table as table
     from training.cache_build import SUCCESS_ONLY
     from training.pipeline import run_recipe
     from training.processes import training_device, training_processes
 
+    if args.estimate:
+        return _estimate(_with_overrides(load_recipe(args.recipe), args), gpu_gb=args.gpu_gb)
+    if args.out is None:
+        raise DatasetError("`--out` is missing", mend="name the folder to write to: --out DIR")
     recipe = _with_overrides(load_recipe(args.recipe), args)
     with training_processes() as processes:
         result = run_recipe(
@@ -80,8 +85,12 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(dataclasses.asdict(result), indent=1, default=str))
     else:
-        print(f"policy: {result.policy}\nloss curve: {result.curve}")
-        print(f"try it: fastvla eval --policy {result.policy}")
+        print(f"policy: {result.policy}\nloss curve: {result.curve}\ntook {result.wall_s:.0f} s")
+        width = table.task_width(recipe.demonstrations.episodes) if result.evaluation else 0
+        for found in result.evaluation:
+            print(table.line(found, width=width))
+        if not result.evaluation:
+            print(f"try it: fastvla eval --policy {result.policy}")
     return 0
 
 
@@ -107,6 +116,8 @@ def _with_overrides(recipe: Recipe, args: argparse.Namespace) -> Recipe:
         recipe = dataclasses.replace(recipe, policy=args.policy, new=False, policy_options={})
     if args.tensorboard:
         recipe = dataclasses.replace(recipe, tensorboard=True)
+    if args.env:
+        recipe = recipe.for_tasks(args.env)
     if args.contract:
         recipe = dataclasses.replace(recipe, contract=args.contract)
     return recipe

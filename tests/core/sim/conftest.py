@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from fastvla_core.sim import TabletopSim
+from fastvla_core.sim import TabletopEnvironment, TabletopSim
 
 
 @pytest.fixture(scope="package")
@@ -14,3 +14,9 @@ def sim() -> Iterator[TabletopSim]:
     simulator = TabletopSim()
     yield simulator
     simulator.close()
+
+
+@pytest.fixture(scope="package")
+def tabletop(sim: TabletopSim) -> TabletopEnvironment:
+    """The same simulator as an environment."""
+    return TabletopEnvironment(sim)

@@ -5,7 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fastvla_core.sim import TASK_KINDS, Demonstration, TabletopSim, Task, record_demonstration
+from fastvla_core.sim import (
+    TASK_KINDS,
+    Demonstration,
+    TabletopEnvironment,
+    Task,
+    record_demonstration,
+)
 from fastvla_core.sim.sim import ACTION_NAMES
 from fastvla_core.sim.tasks import TaskKind, sample_task
 from fastvla_core.types import ActionChunk, Observation
@@ -27,15 +33,15 @@ def stand_still(observation: Observation) -> ActionChunk:
     )
 
 
-def test_the_same_seed_gives_equal_arrays(sim: TabletopSim) -> None:
+def test_the_same_seed_gives_equal_arrays(tabletop: TabletopEnvironment) -> None:
     task = Task(kind="pick", target="red")
-    first = record_demonstration(sim, task, 4)
-    record_demonstration(sim, task, 5)
-    assert_equal(first, record_demonstration(sim, task, 4))
+    first = record_demonstration(tabletop, task, 4)
+    record_demonstration(tabletop, task, 5)
+    assert_equal(first, record_demonstration(tabletop, task, 4))
 
 
-def test_arrays_fit_together(sim: TabletopSim) -> None:
-    demonstration = record_demonstration(sim, Task(kind="reach", target="green"), 1)
+def test_arrays_fit_together(tabletop: TabletopEnvironment) -> None:
+    demonstration = record_demonstration(tabletop, Task(kind="reach", target="green"), 1)
     ticks = len(demonstration.stamp_ns)
     assert demonstration.success
     assert demonstration.instruction == "reach the green cube"
@@ -49,33 +55,35 @@ def test_arrays_fit_together(sim: TabletopSim) -> None:
     np.testing.assert_array_equal(np.diff(demonstration.stamp_ns), 100_000_000)
 
 
-def test_without_noise_the_label_is_executed(sim: TabletopSim) -> None:
+def test_without_noise_the_label_is_executed(tabletop: TabletopEnvironment) -> None:
     task = Task(kind="pick", target="red")
-    clean = record_demonstration(sim, task, 4, noise=False)
-    noisy = record_demonstration(sim, task, 4)
+    clean = record_demonstration(tabletop, task, 4, noise=False)
+    noisy = record_demonstration(tabletop, task, 4)
     np.testing.assert_array_equal(clean.label, clean.executed)
     assert np.abs(noisy.label - noisy.executed).max() > 0.01
     np.testing.assert_array_equal(clean.state[0], noisy.state[0])
 
 
 @pytest.mark.parametrize("kind", TASK_KINDS)
-def test_the_expert_recovers_from_noise(sim: TabletopSim, kind: TaskKind) -> None:
-    successes = [record_demonstration(sim, sample_task(kind, s), s).success for s in range(4)]
+def test_the_expert_recovers_from_noise(tabletop: TabletopEnvironment, kind: TaskKind) -> None:
+    successes = [record_demonstration(tabletop, sample_task(kind, s), s).success for s in range(4)]
     assert sum(successes) >= 3
 
 
-def test_the_policy_may_drive_first(sim: TabletopSim) -> None:
+def test_the_policy_may_drive_first(tabletop: TabletopEnvironment) -> None:
     task = Task(kind="pick", target="red")
-    alone = record_demonstration(sim, task, 4, noise=False)
-    after = record_demonstration(sim, task, 4, noise=False, start_with=stand_still)
+    alone = record_demonstration(tabletop, task, 4, noise=False)
+    after = record_demonstration(tabletop, task, 4, noise=False, start_with=stand_still)
     assert after.success
     assert after.stamp_ns[0] >= 300_000_000
     assert alone.stamp_ns[0] == 0
-    assert_equal(after, record_demonstration(sim, task, 4, noise=False, start_with=stand_still))
+    assert_equal(
+        after, record_demonstration(tabletop, task, 4, noise=False, start_with=stand_still)
+    )
 
 
-def test_time_is_limited(sim: TabletopSim) -> None:
-    demonstration = record_demonstration(sim, Task(kind="stack", target="red", reference="blue"), 4,
-                                         horizon=6)  # fmt: skip
+def test_time_is_limited(tabletop: TabletopEnvironment) -> None:
+    task = Task(kind="stack", target="red", reference="blue")
+    demonstration = record_demonstration(tabletop, task, 4, horizon=6)
     assert len(demonstration.state) == 6
     assert not demonstration.success

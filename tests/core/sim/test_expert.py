@@ -14,7 +14,7 @@ from fastvla_core.sim import (
     TaskMonitor,
     expert_action,
 )
-from fastvla_core.sim.rollout import HORIZON_TICKS
+from fastvla_core.sim.tabletop import HORIZON_TICKS
 from fastvla_core.sim.tasks import COLOURS, TaskKind, sample_task
 
 

@@ -8,6 +8,7 @@ import pytest
 from fastvla_core.sim import (
     TASKS,
     Outcome,
+    TabletopEnvironment,
     TabletopSim,
     Task,
     expert_action,
@@ -33,9 +34,9 @@ def wander(observation: Observation) -> ActionChunk:
     return chunk_of(observation, observation.state + steps)
 
 
-def test_many_give_the_same_results_as_one_by_one(sim: TabletopSim) -> None:
+def test_many_give_the_same_results_as_one_by_one(tabletop: TabletopEnvironment) -> None:
     jobs = [(sample_task(kind, seed), seed) for seed, kind in enumerate(TASKS)]
-    singly = [rollout(sim, task, seed, wander, horizon=12) for task, seed in jobs]
+    singly = [rollout(tabletop, task, seed, wander, horizon=12) for task, seed in jobs]
     batches: list[int] = []
 
     def wander_all(observations: list[Observation]) -> list[ActionChunk]:
@@ -47,23 +48,25 @@ def test_many_give_the_same_results_as_one_by_one(sim: TabletopSim) -> None:
 
 
 @pytest.mark.parametrize("execute", [1, 2])
-def test_an_expert_in_the_policy_s_place_succeeds(sim: TabletopSim, execute: int) -> None:
+def test_an_expert_in_the_policy_s_place_succeeds(
+    tabletop: TabletopEnvironment, execute: int
+) -> None:
     task = Task(kind="reach", target="blue")
 
     def policy(observation: Observation) -> ActionChunk:
-        return chunk_of(observation, expert_action(sim, task)[None].repeat(8, axis=0))
+        return chunk_of(observation, expert_action(tabletop.sim, task)[None].repeat(8, axis=0))
 
-    result = rollout(sim, task, 11, policy, execute=execute)
+    result = rollout(tabletop, task, 11, policy, execute=execute)
     assert result.outcome is Outcome.SUCCESS
     assert result.time_s == pytest.approx(result.ticks * 0.1)
     assert result.ticks < 20
 
 
-def test_time_runs_out(sim: TabletopSim) -> None:
+def test_time_runs_out(tabletop: TabletopEnvironment) -> None:
     def stay(observation: Observation) -> ActionChunk:
         return chunk_of(observation, np.tile(observation.state.astype(float), (8, 1)))
 
-    result = rollout(sim, Task(kind="pick", target="red"), 0, stay, horizon=7)
+    result = rollout(tabletop, Task(kind="pick", target="red"), 0, stay, horizon=7)
     assert (result.outcome, result.ticks) == (Outcome.UNKNOWN, 7)
 
 
