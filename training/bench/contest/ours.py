@@ -52,7 +52,7 @@ def load(checkpoint: str, *, compute: torch.dtype, device: str) -> Any:
 
 def use_bitsandbytes(model: Any, *, compute: torch.dtype, device: str) -> tuple[str, ...]:
     """Put bitsandbytes' NF4 layers where our NF4 ones would be; returns their names."""
-    from bitsandbytes.nn import Linear4bit
+    from bitsandbytes.nn.modules import Linear4bit
 
     layers = quantizable_layers(model, skip=model.full_precision)
     for name, linear in layers.items():
