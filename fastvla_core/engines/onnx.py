@@ -105,7 +105,7 @@ def _digest(parts: Sequence[Any]) -> str:
     digest = hashlib.blake2b(digest_size=16)
     for part in parts:
         if isinstance(part, Tensor):
-            digest.update(part.detach().contiguous().flatten().view(torch.uint8).numpy())
+            digest.update(part.detach().contiguous().flatten().view(torch.uint8).numpy().data)
         else:
             digest.update(repr(part).encode())
     return digest.hexdigest()

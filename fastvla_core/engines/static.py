@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fastvla_core.engines.buckets import BucketedEngine, StaticRequest
 from fastvla_core.engines.interface import Batch, FlowRequest
@@ -56,10 +56,10 @@ class StaticEngine(BucketedEngine[RecordedRequest]):
 
     def __init__(self, model: FlowRequest, *, recorder: Recorder, name: EngineName) -> None:
         super().__init__(model)
-        self.name = name
+        self.name: EngineName = name
         self._recorder = recorder
         self._last: tuple[StaticRequest, RecordedRequest] | None = None
-        packed = bool(quantized_layers(model))
+        packed = isinstance(model, nn.Module) and bool(quantized_layers(model))
         # On a GPU the kernels read packed weights; unpacked ones would stay in the graph's memory.
         self._unpacked = dequantized if packed and name == "static" else nullcontext
         with torch.inference_mode():
