@@ -172,8 +172,10 @@ class Race:
                 python=contender.python,
                 environment=contender.environment,
             )
-            # Most are ready in less than their share, so a slow one may have some of theirs.
-            end = min(self._started + _PATIENCE * share, self._checked_by)
+            # Most are ready in less than their share, so a slow one may have some of theirs; those
+            # that compile have what all others left, and nobody behind them to make it good.
+            patience = 1 if contender.slow_start else _PATIENCE
+            end = min(self._started + patience * share, self._checked_by)
             session.ready(deadline_s=end - time.monotonic())
             path = folder / "actions.safetensors"
             session.order("answer", to=str(path), deadline_s=end - time.monotonic())
