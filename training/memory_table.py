@@ -15,6 +15,7 @@ from training.recipe import Recipe, load_recipe
 RECIPES = tuple(
     f"{policy}_{size}gb" for policy in ("smolvla", "pi0", "pi05") for size in (16, 24, 80)
 )
+_PLANNED = ("contract", "policy", "new", "policy_options", "training", "gpu_gb")
 _DOCS = Path(__file__).parents[1] / "docs"
 _ROWS = _DOCS / "results" / "training_memory.json"
 _PAGE = _DOCS / "training_memory.md"
@@ -27,8 +28,9 @@ def stored_rows() -> dict[str, dict[str, Any]]:
 
 
 def as_stored(recipe: Recipe) -> Any:
-    """A recipe as JSON gives it back."""
-    return json.loads(json.dumps(dataclasses.asdict(recipe)))
+    """What a plan depends on in a recipe, as JSON gives it back."""
+    whole = json.loads(json.dumps(dataclasses.asdict(recipe)))
+    return {name: whole[name] for name in _PLANNED}
 
 
 def row_of(recipe: Recipe) -> dict[str, Any]:
