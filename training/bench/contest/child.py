@@ -14,8 +14,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from fastvla_core.engines.memory import reset_peak_memory
 from training.bench.contest.job import Batch, Job, load_inputs
-from training.bench.contest.replay import forget_peak, peak_mb, replay_ms, synchronize
+from training.bench.contest.replay import peak_mb, replay_ms, synchronize
 
 Run = Callable[[Batch], Tensor]
 Command = Callable[..., Mapping[str, Any]]
@@ -31,7 +32,7 @@ def serve_inference(build: Callable[[Job, list[Batch]], Run]) -> None:
     def commands(job: Job) -> Mapping[str, Command]:
         inputs = load_inputs(job.inputs, device=job.device)
         run = build(job, inputs)
-        forget_peak(job.device)
+        reset_peak_memory(torch.device(job.device))
 
         def answer(*, to: str) -> Mapping[str, Any]:
             with torch.inference_mode():

@@ -14,13 +14,14 @@ import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from fastvla_core.engines.memory import reset_peak_memory
 from fastvla_core.models.adapters import adapted_layers, add_adapters
 from fastvla_core.models.lora import LoraConfig
 from fastvla_core.models.peft_layers import import_peft
 from training.bench.contest.child import Command, serve
 from training.bench.contest.job import Batch, Job, load_inputs
 from training.bench.contest.ours import load, use_bitsandbytes
-from training.bench.contest.replay import forget_peak, peak_mb, synchronize
+from training.bench.contest.replay import peak_mb, synchronize
 from training.optimization import make_optimizer
 
 RANK, ALPHA, LEARNING_RATE = 16, 32.0, 1e-3
@@ -33,7 +34,7 @@ def commands(job: Job) -> Mapping[str, Command]:
     `seed` of the flow's times and noise.
     """
     learner = Learner(job)
-    forget_peak(job.device)
+    reset_peak_memory(torch.device(job.device))
     return {"train": learner.train}
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import torch
 
+from fastvla_core.engines.memory import peak_memory
 from training.bench.contest.job import Batch
 
 
@@ -48,19 +48,9 @@ def replay_ms(
     raise AssertionError("unreachable")
 
 
-def forget_peak(device: str) -> None:
-    """Let the peak of the memory begin now: what loading took is not what inference takes."""
-    if device == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-    else:
-        # Documented in proc(5): 5 sets the peak to the present size.
-        Path("/proc/self/clear_refs").write_text("5")
-
-
 def peak_mb(device: str) -> float:
-    """Largest memory since `forget_peak` [MB of 10^6]: of the GPU's allocator, or resident."""
-    if device == "cuda":
-        return torch.cuda.max_memory_allocated() / 1e6
-    # Not getrusage: its peak begins with the process that started this one.
-    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    return int(status["VmHWM"].split()[0]) * 1.024e-3
+    """Most memory since `reset_peak_memory` [MB of 10^6]: of the GPU's allocator, or resident."""
+    peak = peak_memory(torch.device(device))
+    largest = peak.host_bytes if peak.device_bytes is None else peak.device_bytes
+    assert largest is not None, "the system does not tell how much memory was used"
+    return largest / 1e6
