@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
 import threading
 import warnings
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 from fastvla_core.errors import RosError
+from fastvla_ros.embedded.rcl.alarm import Alarm
 from fastvla_ros.embedded.rcl.context import Context
 from fastvla_ros.embedded.rcl.entity import Entity
 from fastvla_ros.embedded.rcl.task import Future, Task, Wakeup
@@ -48,12 +48,12 @@ class Executor:
 
     def __init__(self, *, context: Context | None = None) -> None:
         self._context = context if context is not None else get_default_context()
-        self._changed = threading.Condition(threading.RLock())
-        self._look_again = False
+        self._lock = threading.RLock()
+        self._alarms: list[Alarm] = []
         self._nodes: list[Node] = []
         self._tasks: deque[Task[Any]] = deque()
         self._suspended: set[Task[Any]] = set()
-        self._candidates: Iterator[Entity] = iter(())
+        self._candidates: deque[Entity] = deque()
         self._is_shutdown = False
         self._context.add_waker(self.wake)
 
@@ -64,7 +64,7 @@ class Executor:
 
     def add_node(self, node: Node) -> bool:
         """Take care of the node's callbacks; False if it was added before."""
-        with self._changed:
+        with self._lock:
             if node in self._nodes:
                 return False
             self._nodes = [*self._nodes, node]
@@ -74,7 +74,7 @@ class Executor:
 
     def remove_node(self, node: Node) -> None:
         """Leave the node alone from now on."""
-        with self._changed:
+        with self._lock:
             self._nodes = [other for other in self._nodes if other is not node]
             node._left_executor(self)
         self.wake()
@@ -93,14 +93,13 @@ class Executor:
 
     def wake(self) -> None:
         """Look for work again."""
-        with self._changed:
-            self._look_again = True
-            self._changed.notify_all()
+        for alarm in tuple(self._alarms):
+            alarm.ring()
 
     def shutdown(self, timeout_sec: float | None = None) -> bool:
         """Stop spinning, let the nodes go and end the callbacks that wait for something."""
         del timeout_sec
-        with self._changed:
+        with self._lock:
             if self._is_shutdown:
                 return True
             self._is_shutdown = True
@@ -152,14 +151,14 @@ class Executor:
         raise NotImplementedError
 
     def _suspend(self, task: Task[Any]) -> None:
-        with self._changed:
+        with self._lock:
             if not self._is_shutdown:
                 self._suspended.add(task)
                 return
         task.abandon()
 
     def _resume(self, task: Task[Any]) -> None:
-        with self._changed:
+        with self._lock:
             self._suspended.discard(task)
             if not self._is_shutdown:
                 self._tasks.append(task)
@@ -175,20 +174,24 @@ class Executor:
             ConditionReachedException: there is none, and why.
         """
         end = deadline(timeout_sec)
-        with self._changed:
+        # Before the first look, so that what comes during a look rings.
+        alarm = Alarm()
+        self._alarms.append(alarm)
+        try:
             while True:
-                self._look_again = False
                 self._check_alive()
                 if condition():
                     raise ConditionReachedException()
-                task = self._next_task()
+                with self._lock:
+                    task = self._next_task()
                 if task is not None:
                     return task
                 left_s = remaining(end)
                 if left_s == 0:
                     raise TimeoutException()
-                if not self._look_again:
-                    self._changed.wait(_shorter(left_s, self._until_next_timer()))
+                alarm.wait(_shorter(left_s, self._until_next_timer()))
+        finally:
+            self._alarms.remove(alarm)
 
     def _check_alive(self) -> None:
         if self._is_shutdown:
@@ -202,23 +205,25 @@ class Executor:
         if self._tasks:
             return self._tasks.popleft()
         # The rest of the last look first, so that one busy entity cannot starve the others.
-        for entity in itertools.chain(self._candidates, self._new_look()):
+        return self._claim() or self._claim_anew()
+
+    def _claim_anew(self) -> Task[Any] | None:
+        for node in self._nodes:
+            self._candidates.extend(node.ready_entities())
+        return self._claim()
+
+    def _claim(self) -> Task[Any] | None:
+        """The work of the first candidate that has some and may run now."""
+        while self._candidates:
+            entity = self._candidates.popleft()
             if entity.ready() and entity.callback_group.beginning_execution(entity):
                 work = entity.take()
                 if work is not None:
-                    return self._callback_task(entity, work)
+                    # Not in a `finally` around the work: the garbage collector may unwind a
+                    # callback at any moment and in any thread, where no lock may be taken.
+                    return Task(work, executor=self, at_end=_EndOfWork(entity, self))
                 entity.callback_group.ending_execution(entity)
         return None
-
-    def _new_look(self) -> Iterator[Entity]:
-        found = [entity for node in self._nodes for entity in node.ready_entities()]
-        self._candidates = iter(found)
-        yield from self._candidates
-
-    def _callback_task(self, entity: Entity, work: Callable[[], Any]) -> Task[Any]:
-        # Not in a `finally` around the work: the garbage collector may unwind a callback at any
-        # moment and in any thread, where no lock may be taken.
-        return Task(work, executor=self, at_end=_EndOfWork(entity, self))
 
     def _until_next_timer(self) -> float | None:
         waits = [

@@ -52,6 +52,7 @@ class NodeEntities:
 
     def _start_empty(self) -> None:
         self._entities: tuple[Any, ...] = ()
+        self._living: frozenset[Any] = frozenset()
         # Of those: the timers, and what may have work, in the order in which it came.
         self._timers: tuple[Timer, ...] = ()
         self._woken: dict[Any, None] = {}
@@ -107,15 +108,15 @@ class NodeEntities:
         self.wake_executor()
 
     def ready_entities(self) -> list[Any]:
-        """What has work that may start now, for the node's executor."""
+        """What has work, for the node's executor, which asks the callback groups."""
         ready: list[Any] = [timer for timer in self._timers if timer.ready()]
-        for entity in list(self._woken):
+        for entity in tuple(self._woken):
             # In this order, so that what comes meanwhile is not overlooked.
             self._woken.pop(entity, None)
-            if entity.ready() and entity in self._entities:
+            if entity.ready() and entity in self._living:
                 self._woken[entity] = None
                 ready.append(entity)
-        return [entity for entity in ready if entity.callback_group.can_execute(entity)]
+        return ready
 
     def create_publisher(
         self,
@@ -280,7 +281,7 @@ class NodeEntities:
         return self._default_callback_group if callback_group is None else callback_group
 
     def _set_entities(self, entities: tuple[Any, ...]) -> None:
-        self._entities = entities
+        self._entities, self._living = entities, frozenset(entities)
         self._timers = tuple(entity for entity in entities if isinstance(entity, Timer))
 
     def _of_kind(self, kind: type[E]) -> Iterator[E]:

@@ -18,13 +18,15 @@ T = TypeVar("T")
 class Future(Generic[T]):
     """A result that is not there yet; may be awaited in a callback of an executor."""
 
+    # Of a new one. In the class, because one is made for every callback.
+    _done = False
+    _cancelled = False
+    _result: T | None = None
+    _exception: BaseException | None = None
+    _exception_fetched = False
+
     def __init__(self, *, executor: Executor | None = None) -> None:
         self._lock = threading.Lock()
-        self._done = False
-        self._cancelled = False
-        self._result: T | None = None
-        self._exception: BaseException | None = None
-        self._exception_fetched = False
         self._callbacks: list[Callable[[Any], Any]] = []
         self._set_executor(executor)
 
