@@ -148,6 +148,9 @@ def read_message(data: bytes, kind: Any) -> Any:
     """A serialised message; None where the bytes are no such message."""
     from rclpy.serialization import deserialize_message
 
+    # Real rclpy makes a message of its defaults out of nothing at all.
+    if not data:
+        return None
     try:
         return deserialize_message(data, kind)
     # What is raised differs by runtime and middleware; whoever records keeps the bytes as they are.

@@ -54,7 +54,8 @@ def test_an_rclpy_that_is_imported_already_counts_when_it_is_the_real_one(
 
 def test_a_script_without_rclpy_is_an_error_that_names_the_variable(tmp_path, monkeypatch):
     setup = tmp_path / "setup.bash"
-    setup.write_text("export NOTHING=1\n")
+    # Where ROS 2 is sourced already, its rclpy stands there.
+    setup.write_text("export PYTHONPATH=\n")
     monkeypatch.setenv(SETUP_VARIABLE, str(setup))
     with pytest.raises(RosError, match=SETUP_VARIABLE):
         find_runtimes()

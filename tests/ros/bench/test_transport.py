@@ -116,6 +116,8 @@ def test_the_programs_need_rclpy_alone():
         "import sys\n"
         "class Refuse:\n"
         "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'rclpy':\n"
+        "            raise ModuleNotFoundError(name, name=name)\n"
         "        if name.split('.')[0] in ('numpy', 'yaml', 'cyclonedds', 'rosbags', 'torch'):\n"
         "            raise ImportError(name)\n"
         "sys.meta_path.insert(0, Refuse())\n"

@@ -69,7 +69,8 @@ def test_this_process_is_seen_as_it_is():
 def test_a_process_that_ends_is_noted(start_sleep):
     child = start_sleep()
     assert child.pid in children(os.getpid())
-    assert command_line(child.pid) == ["sleep", "60"]
+    # A process that has just been started has no command line for a moment.
+    _until(lambda: command_line(child.pid) == ["sleep", "60"])
     with Monitor({"child": child.pid}, period_s=0.01) as monitor:
         _until(lambda: len(monitor.samples["child"]) > 2)
         child.kill()
