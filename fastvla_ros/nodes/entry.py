@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import signal
 import sys
@@ -30,6 +31,9 @@ def run_node(module: str, class_name: str, *, args: Sequence[str] | None = None)
     try:
         with SharedProcess(args=args) as process:
             process.add(getattr(importlib.import_module(module), class_name)())
+            # What every node needs stays: searching it for garbage would hold up the node.
+            gc.collect()
+            gc.freeze()
             while not interrupted.wait(_WATCH_PERIOD_S):
                 failure = process.failure
                 if isinstance(failure, FastVLAError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 from collections import deque
 from dataclasses import replace
@@ -132,6 +133,9 @@ class PolicyServerNode(LifecycleNode):
             period_s = 1.0 / self._serving.contract.control_rate_hz
             self._control_timer = self._steady_timer(period_s, self._goals.tick)
             self._goals.activate(self._serving)
+        # A search through everything that PyTorch brought along takes 80 ms: more than a period.
+        # What exists now stays, and is left alone while goals may run.
+        gc.freeze()
         return TransitionCallbackReturn.SUCCESS
 
     def on_deactivate(self, state: Any) -> TransitionCallbackReturn:
@@ -247,6 +251,7 @@ class PolicyServerNode(LifecycleNode):
         if self._control_timer is not None:
             self.destroy_timer(self._control_timer)
             self._control_timer = None
+            gc.unfreeze()
 
     def _release(self, why: str) -> None:
         self._stop_serving(why)

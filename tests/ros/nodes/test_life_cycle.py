@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import random
 import signal
 import threading
@@ -63,6 +64,18 @@ def test_unconfigured_and_inactive_it_publishes_nothing(system: System, steady: 
     assert heard == []
     assert change_state(system, "activate")
     wait_until(lambda: heard, what="diagnostics")
+
+
+def test_while_it_is_active_no_search_for_garbage_goes_through_all_that_was_loaded(
+    system: System, steady: SteadyPolicy
+):
+    system.serve("steady", autostart=False)
+    assert change_state(system, "configure")
+    assert gc.get_freeze_count() == 0
+    assert change_state(system, "activate")
+    assert gc.get_freeze_count() > 10_000
+    assert change_state(system, "deactivate")
+    assert gc.get_freeze_count() == 0
 
 
 def test_it_is_warmed_up_before_the_first_goal_in_the_thread_that_infers(
