@@ -168,6 +168,9 @@ class _Soak:
         operator = self._operator
         operator.commands.forget()
         report = operator.client.execute(task, timeout_s=timeout_s, watch=self._bringup.check)
+        # Nobody cancels here but Ctrl-C, which the client makes a cancel of.
+        if report.status == "CANCELED":
+            raise KeyboardInterrupt
         seen = operator.commands.settle(
             expected=report.commands_sent, quiet_s=_QUIET_S, timeout_s=2.0
         )
