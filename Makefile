@@ -23,7 +23,10 @@ demo: $(VENV)/.ready ## the table-top robot, the policy server and three goals; 
 	@$(BIN)/fastvla demo --out out
 
 test: $(VENV)/.ready-test lint ## lint, types, import rules and the whole test-suite
-	@$(BIN)/python -m pytest
+# Half of the suite waits for nothing but the processor: two processes of one thread each. What talks to
+# other nodes has the machine to itself.
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --ignore tests/ros --numprocesses auto --maxprocesses 4 --dist loadfile
+	@$(BIN)/python -m pytest tests/ros
 
 lint: $(VENV)/.ready-test
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -50,6 +50,7 @@ TEST = [
     "cryptography>=42",
     "pytest>=8",
     "pytest-timeout>=2.3",
+    "pytest-xdist>=3.6",
     "hypothesis>=6.100",
     "triton>=3.6; sys_platform == 'linux' and platform_machine == 'x86_64'",
     "import-linter>=2.1",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -13,6 +14,7 @@ from fastvla_ros.runtime import ensure_ros
 
 # Blocking callbacks (goals, gripper moves) must never starve timers and sensors.
 EXECUTOR_THREADS = 8
+_SWITCH_S = 0.001
 
 
 class SharedProcess:
@@ -32,6 +34,8 @@ class SharedProcess:
 
     def __enter__(self) -> SharedProcess:
         ensure_ros()
+        # A control tick must not stand behind other threads of Python for 5 ms each.
+        sys.setswitchinterval(_SWITCH_S)
         import rclpy
         from rclpy.executors import MultiThreadedExecutor
         from rclpy.signals import SignalHandlerOptions
