@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import dataclasses
 import functools
 import json
@@ -20,41 +19,40 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from fastvla_core.errors import DatasetError
 from fastvla_core.models.adapters import add_adapters, merged_state, save_adapter
+from fastvla_core.models.weightless import weightless_copy
 from fastvla_core.policy import FastVLA
+from fastvla_core.quant import memory_bytes
 from fastvla_core.sim.instructions import reword
 from training.board import Board
 from training.closed_loop import ClosedLoop, SuccessPoint
 from training.dataset import Batch, StepDataset, prefetch
 from training.learner import learner_of
+from training.loss_curve import write_curve
 from training.memory import MemoryEstimate, available_memory, estimate_memory, require_memory
 from training.optimization import (
     autocast_dtype,
+    learning_rate,
     make_optimizer,
     recompute_activations,
     saved_activations,
 )
-from training.processes import ALONE, Processes, gradients_shared, rows_of, shared_loss
+from training.processes import ALONE, Processes, rows_of
 from training.recipe import TrainConfig
+from training.sharding import copies_of, own_part
+from training.shared_loss import gradients_shared, shared_loss
 from training.token_pruning import PruningObjective
 from training.trainer_state import (
     LossPoint,
+    averaged_state,
     changing_state,
     load_state,
     newest_state,
     save_state,
+    training_tensors,
 )
 
 REPORT_EVERY = 20
 Report = Callable[[LossPoint, int], None]
-
-
-def learning_rate(step: int, *, config: TrainConfig) -> float:
-    """Linear warm-up, then a cosine down to `final_learning_rate` at the last step."""
-    if step < config.warmup_steps:
-        return config.learning_rate * (step + 1) / config.warmup_steps
-    share = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
-    low, high = config.final_learning_rate, config.learning_rate
-    return low + (high - low) * 0.5 * (1 + math.cos(math.pi * share))
 
 
 class Trainer:
@@ -62,17 +60,19 @@ class Trainer:
 
     Args:
         policy: Trained in place; its averaged weights are what is saved. With `config.lora` its
-            layers get adapters, and what is saved has them added in.
+            layers get adapters, and what is saved has them added in. With `parallel: fsdp` each of
+            several processes keeps its part of the weights, and the policy can no longer act.
         out: Holds `checkpoints/`, `loss.csv`, `loss.png` and, at the end, `policy/`; with
             `config.lora` also `adapter/`, as peft stores it.
         base: Names the checkpoint that an adapter belongs to.
         device: Where to train; None for where the policy is. It is moved there when its layers are
-            packed: at full precision it may not fit.
+            packed, or layer by layer in parts: at full precision it may not fit.
         board: Write `tensorboard/` too.
 
     Raises:
         DatasetError: nothing can be trained, or the batch cannot be shared out.
         CheckpointError: no layer is there to adapt.
+        DependencyError: PyTorch is too old for `parallel: fsdp`.
     """
 
     def __init__(
@@ -89,14 +89,18 @@ class Trainer:
     ) -> None:
         self._policy, self._dataset, self._config, self._out = policy, dataset, config, out
         self._processes, self._base = processes, base
+        self._in_parts = config.parallel == "fsdp" and processes.count > 1
+        self._device = policy.device if device is None else device
         self._rows = rows_of(processes, batch_size=config.batch_size, parts=config.accumulate)
         self._model: nn.Module = policy.model
         # Before anything is trained or resumed: the policy as it is given is the teacher.
         self._pruning = config.pruning and PruningObjective(policy.model, config.pruning)
         if config.lora is not None:
             add_adapters(self._model, config.lora, seed=config.seed)
+            self._layout = weightless_copy(self._model)
         if device is not None:
-            self._model.to(device)
+            if not self._in_parts:
+                self._model.to(device)
             if self._pruning:
                 self._pruning.to(device)
         self._learner, others = learner_of(policy, config)
@@ -106,7 +110,16 @@ class Trainer:
             raise DatasetError("the policy has no trainable weight (is it quantised?)")
         if config.activations == "recompute":
             recompute_activations(self._model)
-        self._measure = shared_loss(self._learner, processes, objective=self._pruning)
+        if self._in_parts:
+            # Once in parts it cannot be run by one process alone.
+            self.memory = processes.of_first(self._estimated)
+        self._measure = shared_loss(
+            self._learner,
+            processes,
+            device=self._device,
+            parallel=config.parallel,
+            objective=self._pruning or None,
+        )
         trained = [p for p in self._learner.parameters() if p.requires_grad]
         self._optimizer = make_optimizer(
             config.optimizer,
@@ -154,14 +167,21 @@ class Trainer:
                     rate = len(losses) * config.batch_size / (time.perf_counter() - since)
                     self._report(done, losses, rate, report)
                     losses, since = [], time.perf_counter()
-                if saves and self._processes.first:
+                if saves and self._writes:
                     self._save_checkpoint(done)
         return self._finish()
+
+    @property
+    def _writes(self) -> bool:
+        # All that keep a part have to give it.
+        return self._processes.first or self._in_parts
 
     @functools.cached_property
     def memory(self) -> MemoryEstimate:
         """What this process will need; measured once, before anything is trained."""
+        return self._estimated()
 
+    def _estimated(self) -> MemoryEstimate:
         self._learner.train()
 
         def measure(batch: Mapping[str, Tensor]) -> Tensor:
@@ -175,11 +195,19 @@ class Trainer:
             return self._prepared(self._dataset.batch(frames))
 
         part = len(self._rows) // self._config.accumulate
-        estimate = estimate_memory(self._learner, measure, samples, config=self._config, part=part)
+        estimate = estimate_memory(
+            self._learner,
+            measure,
+            samples,
+            config=self._config,
+            part=part,
+            processes=self._processes.count,
+        )
         if self._pruning is None:
             return estimate
-        # The teacher is a copy.
-        return dataclasses.replace(estimate, weights=2 * estimate.weights)
+        # The teacher is a copy, and every process has all of it.
+        teacher = memory_bytes(self._model)
+        return dataclasses.replace(estimate, weights=estimate.weights + teacher)
 
     def _resume(self) -> int:
         newest = newest_state(self._out / "checkpoints")
@@ -198,23 +226,29 @@ class Trainer:
 
     @property
     def _settings(self) -> dict[str, Any]:
+        settings = dataclasses.asdict(self._config)
+        # Who keeps what does not change what is learnt: a run may go on either way.
+        del settings["parallel"]
         # As JSON gives them back: rows as lists.
-        return json.loads(json.dumps(dataclasses.asdict(self._config)))
+        return json.loads(json.dumps(settings))
 
     def _save_checkpoint(self, step: int) -> None:
+        state = training_tensors(self._learner, self._ema, self._optimizer)
+        tensors = copies_of(state, self._processes)
+        averaged = self._averaged()
+        if not self._processes.first:
+            return
         folder = save_state(
             self._out / "checkpoints",
-            model=self._learner,
-            ema=self._ema,
-            optimizer=self._optimizer,
+            tensors=tensors,
             scaler=self._scaler,
             step=step,
             config=self._settings,
             origin=self._origin,
             curve=self._curve,
-            save_policy=self._save_averaged,
+            save_policy=functools.partial(self._save_policy, averaged),
         )
-        self._write_curve()
+        write_curve(self._curve, self._out)
         if self._closed_loop is not None and self._closed_loop.is_due(step):
             point = self._closed_loop.judge(folder / "policy", step=step)
             if self._board is not None:
@@ -224,16 +258,17 @@ class Trainer:
         return [] if self._closed_loop is None else self._closed_loop.points()
 
     def _finish(self) -> Path:
-        folder, first = self._out / "policy", self._processes.first
-        if first:
-            self._write_curve()
-            self._save_averaged(folder)
+        folder = self._out / "policy"
+        averaged = self._averaged() if self._writes else {}
+        if self._processes.first:
+            write_curve(self._curve, self._out)
+            self._save_policy(averaged, folder)
+            if (lora := self._config.lora) is not None:
+                save_adapter(self._out / "adapter", self._layout, lora, base=self._base)
         if self._board is not None:
             self._board.close()
         self._processes.wait()
         self._learner.load_state_dict(self._ema, strict=False)
-        if self._config.lora is not None and first:
-            save_adapter(self._out / "adapter", self._model, self._config.lora, base=self._base)
         self._model.eval()
         return folder
 
@@ -297,30 +332,27 @@ class Trainer:
             earlier=batch.earlier,
         )
 
-    def _measured(
-        self, batch: Mapping[str, Tensor], generator: torch.Generator, step: int
-    ) -> Tensor:
-        if self._pruning is not None:
-            return self._pruning(self._policy.model, batch, generator=generator, step=step)
-        learner: Any = self._learner
-        return learner.loss(batch, generator=generator)["loss"]
-
     @contextlib.contextmanager
     def _precision(self) -> Iterator[None]:
-        device = self._policy.device.type
-        dtype = autocast_dtype(self._config.precision, self._policy.device)
-        autocast = torch.autocast(device, dtype, enabled=dtype is not None)
+        here, dtype = self._policy.device, autocast_dtype(self._config.precision, self._device)
+        # What will be in parts on GPUs is measured on the host, where bf16 is the usual half.
+        if dtype is not None and here.type != self._device.type:
+            dtype = torch.bfloat16
+        # Casts kept to be used again would keep whole weights of layers that are let go of.
+        kept = not self._in_parts
+        cast = torch.autocast(here.type, dtype, enabled=dtype is not None, cache_enabled=kept)
         # On a CPU the backward pass of fused attention is three times slower than plain matmuls.
-        kernel = sdpa_kernel(SDPBackend.MATH) if device == "cpu" else contextlib.nullcontext()
-        with autocast, kernel:
+        on_cpu = self._device.type == "cpu"
+        kernel = sdpa_kernel(SDPBackend.MATH) if on_cpu else contextlib.nullcontext()
+        with cast, kernel:
             yield
 
     @torch.no_grad()
     def _average(self, step: int) -> None:
         # Young averages follow quickly: otherwise the random start stays in them for long.
         decay = min(self._config.ema_decay, (step + 1) / (step + 10))
-        for name, value in changing_state(self._learner).items():
-            average = self._ema[name]
+        for name, whole in changing_state(self._learner).items():
+            average, value = own_part(self._ema[name]), own_part(whole)
             if average.is_floating_point():
                 average.lerp_(value, 1 - decay)
             else:
@@ -352,42 +384,15 @@ class Trainer:
             chosen = random.choice(frames, self._config.batch_size)
             with self._precision():
                 batch = self._prepared(self._dataset.batch(chosen))
-                loss = self._measured(batch, generator, self._config.steps)
-                losses.append(float(loss))
+                losses.append(float(self._measure(batch, generator, self._config.steps)))
         return float(np.mean(losses))
 
-    def _save_averaged(self, folder: Path) -> None:
-        # Beside the GPU: there may be no room for another copy on it.
-        state = changing_state(self._learner)
-        raw = {name: value.to("cpu", copy=True) for name, value in state.items()}
-        self._learner.load_state_dict(self._ema, strict=False)
-        policy = self._policy
+    def _averaged(self) -> dict[str, Tensor]:
+        state = averaged_state(self._model, learner=self._learner, ema=self._ema)
+        return copies_of(state, self._processes)
+
+    def _save_policy(self, weights: Mapping[str, Tensor], folder: Path) -> None:
         if self._config.lora is not None:
-            policy = policy.with_weights(merged_state(self._model))
-        policy.save_pretrained(folder)
-        self._learner.load_state_dict(raw, strict=False)
-
-    def _write_curve(self) -> None:
-        with (self._out / "loss.csv").open("w", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow([f.name for f in dataclasses.fields(LossPoint)])
-            writer.writerows(dataclasses.astuple(p) for p in self._curve)
-        plot_curve(self._curve, self._out / "loss.png")
-
-
-def plot_curve(curve: list[LossPoint], path: Path) -> None:
-    """Draw training and validation loss over steps."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes: Any = figure.add_subplot()
-    axes.plot([p.step for p in curve], [p.loss for p in curve], label="training", linewidth=1)
-    held = [(p.step, p.validation_loss) for p in curve if p.validation_loss is not None]
-    if held:
-        axes.plot(*zip(*held), label="validation", marker=".")
-    axes.set(xlabel="step", ylabel="loss", yscale="log")
-    axes.grid(alpha=0.3)
-    axes.legend()
-    figure.savefig(path, dpi=110)
+            self._layout.load_state_dict(dict(weights), assign=True)
+            weights = merged_state(self._layout)
+        self._policy.with_weights(weights).save_pretrained(folder)

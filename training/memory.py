@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from fastvla_core.errors import DatasetError
 from fastvla_core.quant import memory_bytes
 from training.live_memory import training_peak
 from training.recipe import TrainConfig
+from training.sharding import layers_of
 
 _GRADIENT, _AVERAGE = 4, 4
 _OPTIMIZER = {"adamw": 8, "adamw_8bit": 2}
@@ -30,6 +32,8 @@ class MemoryEstimate:
         activations: What the passes over one part of a batch hold at most beside these, measured:
             activations, weights cast to 16 bits, unpacked weights.
         part: Samples of such a part.
+        gathered: What is whole for a moment of weights that are kept in parts, and its gradients;
+            0 where every process keeps all.
     """
 
     weights: int
@@ -38,12 +42,13 @@ class MemoryEstimate:
     averages: int
     activations: int
     part: int
+    gathered: int = 0
 
     @property
     def total(self) -> int:
         """All together, with a margin of 15 %."""
         kept = self.weights + self.gradients + self.optimizer + self.averages
-        return round(_SPARE * (kept + self.activations))
+        return round(_SPARE * (kept + self.gathered + self.activations))
 
     @property
     def parts(self) -> dict[str, int]:
@@ -53,6 +58,7 @@ class MemoryEstimate:
             "gradients": self.gradients,
             "optimiser": self.optimizer,
             "averages": self.averages,
+            **({"gathered for a moment": self.gathered} if self.gathered else {}),
             f"activations of {self.part} samples": self.activations,
         }
 
@@ -79,6 +85,7 @@ def estimate_memory(
     *,
     config: TrainConfig,
     part: int,
+    processes: int = 1,
 ) -> MemoryEstimate:
     """Count what is stored, and measure what the passes over one and two samples hold at most.
 
@@ -86,21 +93,21 @@ def estimate_memory(
         measure: The loss of a batch.
         samples: A batch of so many samples.
         part: Samples of a part of a batch.
+        processes: That train together.
     """
     one, two = 0, 0
     if config.activations != "offload":
         one, two = (_peak(model, measure, samples(count)) for count in (1, 2))
-    return counted(
-        model, config=config, part=part, activations=one + (part - 1) * max(0, two - one)
-    )
+    activations = one + (part - 1) * max(0, two - one)
+    return counted(model, config=config, part=part, activations=activations, processes=processes)
 
 
 def counted(
-    model: nn.Module, *, config: TrainConfig, part: int, activations: int
+    model: nn.Module, *, config: TrainConfig, part: int, activations: int, processes: int = 1
 ) -> MemoryEstimate:
-    """The estimate of a network whose `activations` are known."""
-    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    return MemoryEstimate(
+    """The estimate of a network whose `activations` are known; it is still whole."""
+    trained = _trained(model)
+    whole = MemoryEstimate(
         weights=memory_bytes(model),
         gradients=_GRADIENT * trained,
         optimizer=_OPTIMIZER[config.optimizer] * trained,
@@ -108,6 +115,25 @@ def counted(
         activations=activations,
         part=part,
     )
+    if config.parallel != "fsdp" or processes == 1:
+        return whole
+    kept = ("weights", "gradients", "optimizer", "averages")
+    parts = {name: -(-getattr(whole, name) // processes) for name in kept}
+    return dataclasses.replace(whole, gathered=_gathered(model), **parts)
+
+
+def _gathered(model: nn.Module) -> int:
+    """Bytes of what is in no layer, with its gradients, and of two layers with theirs.
+
+    Two: while one is at work, the next one's weights come in and the last one's gradients go out.
+    """
+    layers = [(memory_bytes(layer), _GRADIENT * _trained(layer)) for layer in layers_of(model)]
+    rest = memory_bytes(model) + _GRADIENT * _trained(model) - sum(map(sum, layers))
+    return rest + 2 * max(map(sum, layers), default=0)
+
+
+def _trained(model: nn.Module) -> int:
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
 def require_memory(estimate: MemoryEstimate, available: int, *, config: TrainConfig) -> None:
@@ -137,7 +163,7 @@ def available_memory(device: torch.device) -> int:
 
 def _what_would_fit(estimate: MemoryEstimate, available: int, *, config: TrainConfig) -> str:
     changes, saved = [], 0.0
-    if config.optimizer == "adamw":
+    if config.optimizer == "adamw" and config.parallel != "fsdp":
         changes.append("`optimizer: adamw_8bit`")
         saved += estimate.optimizer * 0.75
     parts = config.accumulate
@@ -153,7 +179,8 @@ def _what_would_fit(estimate: MemoryEstimate, available: int, *, config: TrainCo
                 return "set " + " and ".join(smaller) + " in the recipe's `training`"
     return (
         "train adapters on packed weights (`lora: {quantization: nf4}`) with "
-        "`activations: recompute`, or use a smaller policy or a larger machine"
+        "`activations: recompute`, keep the weights in parts on several GPUs "
+        "(`parallel: fsdp`), or use a smaller policy or a larger machine"
     )
 
 

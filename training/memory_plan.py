@@ -35,6 +35,7 @@ from training.insulation import Insulated
 from training.live_memory import training_peak
 from training.memory import MemoryEstimate, counted, gigabytes
 from training.optimization import recompute_activations
+from training.processes import Processes, rows_of
 from training.published import PUBLISHED
 from training.recipe import Recipe, TrainConfig
 
@@ -43,16 +44,21 @@ _NF4_OF_INT8 = 0.5 + 4 / 64
 _QLORA = LoraConfig(rank=16, modules=("*",), quantization="nf4")
 
 
-def plan_memory(recipe: Recipe) -> MemoryEstimate:
+def plan_memory(recipe: Recipe, *, processes: int = 1) -> MemoryEstimate:
     """What one process of a run will need on its device.
 
+    Args:
+        processes: That train together.
     Raises:
-        DatasetError: the recipe's policy is of a type, or at a place, that cannot be planned.
+        DatasetError: the recipe's policy is of a type, or at a place, that cannot be planned, or
+            its batch cannot be shared out.
         CheckpointError: its files are damaged, or no layer is there to adapt.
     """
     config, family = _sizes(recipe)
     training = recipe.training
-    part = training.batch_size // training.accumulate
+    share = Processes(count=processes)
+    rows = rows_of(share, batch_size=training.batch_size, parts=training.accumulate)
+    part = len(rows) // training.accumulate
     with weightless():
         model: nn.Module = family.model(config).train()
         packed = 0 if training.lora is None else _add_planned_adapters(model, training.lora)
@@ -69,20 +75,26 @@ def plan_memory(recipe: Recipe) -> MemoryEstimate:
             model.prefix.training = False
         if training.activations != "offload":
             activations = _planned_peak(learner, _batch(config, part), training)
-        estimate = counted(learner, config=training, part=part, activations=activations)
+        estimate = counted(
+            learner, config=training, part=part, activations=activations, processes=processes
+        )
+    if training.parallel == "fsdp":
+        packed //= processes
     return dataclasses.replace(estimate, weights=estimate.weights - packed)
 
 
-def require_planned(recipe: Recipe, estimate: MemoryEstimate, *, gpu_gb: float) -> None:
-    """See that a run fits a GPU.
+def require_planned(
+    recipe: Recipe, estimate: MemoryEstimate, *, gpu_gb: float, processes: int = 1
+) -> None:
+    """See that a run fits a GPU, or each of its processes one of its own.
 
     Raises:
         DatasetError: it does not; names the first change that does, itself planned.
     """
     if estimate.total <= gpu_gb * 1e9:
         return
-    for changed, said in _smaller(recipe):
-        total = plan_memory(changed).total
+    for changed, said in _smaller(recipe, processes):
+        total = plan_memory(changed, processes=processes).total
         if total <= gpu_gb * 1e9:
             mend = f"set {said} in the recipe's `training`: {gigabytes(total)}"
             break
@@ -94,7 +106,7 @@ def require_planned(recipe: Recipe, estimate: MemoryEstimate, *, gpu_gb: float) 
     )
 
 
-def _smaller(recipe: Recipe) -> Iterator[tuple[Recipe, str]]:
+def _smaller(recipe: Recipe, processes: int) -> Iterator[tuple[Recipe, str]]:
     """Recipes that need less and less, with what was changed."""
     said: list[str] = []
     training = recipe.training
@@ -105,12 +117,14 @@ def _smaller(recipe: Recipe) -> Iterator[tuple[Recipe, str]]:
         said.append(what)
         return dataclasses.replace(recipe, training=training), " and ".join(said)
 
+    if processes > 1 and training.parallel == "ddp" and training.optimizer == "adamw":
+        yield changed("`parallel: fsdp`", parallel="fsdp")
     if training.activations == "keep":
         yield changed("`activations: recompute`", activations="recompute")
-    if training.optimizer == "adamw":
+    if training.optimizer == "adamw" and training.parallel == "ddp":
         yield changed("`optimizer: adamw_8bit`", optimizer="adamw_8bit")
-    if training.accumulate < training.batch_size:
-        parts = training.batch_size
+    if training.accumulate * processes < training.batch_size:
+        parts = training.batch_size // processes
         yield changed(f"`accumulate: {parts}`", accumulate=parts)
     if training.lora is None or training.lora.quantization is None:
         yield changed("`lora: {rank: 16, quantization: nf4}`", lora=_QLORA)

@@ -45,7 +45,9 @@ def row_of(recipe: Recipe) -> dict[str, Any]:
 
 def table(rows: Mapping[str, Mapping[str, Any]]) -> str:
     """The rows in Markdown; all numbers in GB (10^9 bytes)."""
-    kinds = [f.name for f in dataclasses.fields(MemoryEstimate) if f.name != "part"]
+    # On one GPU nothing is in parts.
+    others = ("part", "gathered")
+    kinds = [f.name for f in dataclasses.fields(MemoryEstimate) if f.name not in others]
     head = ["recipe", *kinds, "samples at once", "with 15 %", "GPU"]
     lines = ["| " + " | ".join(head) + " |", "| --- " * len(head) + "|"]
     for name, row in rows.items():

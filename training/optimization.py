@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -11,7 +12,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from fastvla_core.errors import DatasetError, DependencyError
-from training.recipe import Activations, Optimizer, Precision
+from training.recipe import Activations, Optimizer, Precision, TrainConfig
 
 
 def make_optimizer(
@@ -40,6 +41,15 @@ def make_optimizer(
             mend="pip install 'fastvla[lora]', or use `optimizer: adamw`",
         ) from error
     return AdamW8bit(parameters, lr=learning_rate, betas=betas, weight_decay=weight_decay)
+
+
+def learning_rate(step: int, *, config: TrainConfig) -> float:
+    """Linear warm-up, then a cosine down to `final_learning_rate` at the last step."""
+    if step < config.warmup_steps:
+        return config.learning_rate * (step + 1) / config.warmup_steps
+    share = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
+    low, high = config.final_learning_rate, config.learning_rate
+    return low + (high - low) * 0.5 * (1 + math.cos(math.pi * share))
 
 
 def autocast_dtype(precision: Precision, device: torch.device) -> torch.dtype | None:

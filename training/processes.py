@@ -1,4 +1,4 @@
-"""Several training processes, as `torchrun` starts them: who one is, and what they do together."""
+"""Several training processes, as `torchrun` or `accelerate launch` starts them: who one is."""
 
 from __future__ import annotations
 
@@ -7,17 +7,16 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TypeAlias
+from typing import TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, distributed, nn
-from torch.nn.parallel import DistributedDataParallel
+from torch import distributed
 
 from fastvla_core.errors import DatasetError
 
-Objective: TypeAlias = Callable[..., Tensor]
+T = TypeVar("T")
 
 # One process may record or convert for hours while the others wait for it.
 _PATIENCE = timedelta(days=2)
@@ -50,48 +49,16 @@ class Processes:
         distributed.all_reduce(total)
         return float(total) / self.count
 
+    def of_first(self, make: Callable[[], T]) -> T:
+        """What the first process makes, for all of them."""
+        if self.count == 1:
+            return make()
+        found: list[T] = [make()] if self.first else [None]  # type: ignore[list-item]
+        distributed.broadcast_object_list(found)
+        return found[0]
+
 
 ALONE = Processes()
-
-
-class _Loss(nn.Module):
-    """A network's loss as its forward pass, which is where gradients are shared."""
-
-    def __init__(self, network: nn.Module, objective: Objective | None) -> None:
-        super().__init__()
-        self.network = network
-        self._objective = objective
-
-    def forward(
-        self, batch: dict[str, Tensor], generator: torch.Generator, step: int = 0
-    ) -> Tensor:
-        """The loss of a batch, a scalar with gradient."""
-        if self._objective is not None:
-            return self._objective(self.network, batch, generator=generator, step=step)
-        loss: Callable[..., dict[str, Tensor]] = self.network.loss  # type: ignore[assignment]
-        return loss(batch, generator=generator)["loss"]
-
-
-def shared_loss(
-    network: nn.Module, processes: Processes, *, objective: Objective | None = None
-) -> nn.Module:
-    """The loss of a network; its gradients become the mean over all processes.
-
-    Args:
-        objective: Takes the place of the network's own loss; called with network, batch,
-            generator and step.
-    """
-    if processes.count == 1:
-        return _Loss(network, objective)
-    # A camera that a whole batch lacks leaves its weights without a gradient.
-    return DistributedDataParallel(_Loss(network, objective), find_unused_parameters=True)
-
-
-def gradients_shared(loss: nn.Module, *, when: bool) -> contextlib.AbstractContextManager[None]:
-    """Share the gradients of this backward pass, or only add them to one's own."""
-    if when or not isinstance(loss, DistributedDataParallel):
-        return contextlib.nullcontext()
-    return loss.no_sync()
 
 
 def rows_of(processes: Processes, *, batch_size: int, parts: int) -> NDArray[np.int64]:
@@ -129,7 +96,10 @@ def training_device(name: str | None = None) -> torch.device:
 
 @contextlib.contextmanager
 def training_processes() -> Iterator[Processes]:
-    """Join the run that the environment of `torchrun` describes; alone where there is none."""
+    """Join the run that the environment describes; alone where there is none.
+
+    `torchrun` and `accelerate launch` set the same variables.
+    """
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count == 1:
         yield Processes()

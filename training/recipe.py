@@ -27,6 +27,7 @@ from training.camera_dropout import CameraDropout
 Optimizer: TypeAlias = Literal["adamw", "adamw_8bit"]
 Activations: TypeAlias = Literal["keep", "recompute", "offload"]
 Precision: TypeAlias = Literal["fp32", "bf16", "fp16"]
+Parallel: TypeAlias = Literal["ddp", "fsdp"]
 
 # Smallest and largest value of the numbers of a training run; what is not named is at least 0.
 _RANGES: dict[str, tuple[float, float]] = {
@@ -241,12 +242,14 @@ class TrainConfig:
         optimizer: AdamW with its states in float32, or in 8 bits.
         activations: What the backward pass needs is kept, computed again per layer, or kept on the
             host.
+        parallel: What several processes share: "ddp" the batch, "fsdp" also weights, gradients and
+            the optimiser's states, of which each then keeps its part.
         lora: Train adapters instead of the weights.
         closed_loop: Judge checkpoints in the simulator; the best is kept as `best`.
         augmentation: How pictures are changed while training.
 
     Raises:
-        DatasetError: a number is out of its range.
+        DatasetError: a number is out of its range, or two choices do not go together.
     """
 
     steps: int
@@ -254,6 +257,7 @@ class TrainConfig:
     accumulate: int = 1
     optimizer: Optimizer = "adamw"
     activations: Activations = "keep"
+    parallel: Parallel = "ddp"
     lora: LoraConfig | None = None
     closed_loop: ClosedLoopConfig | None = None
     learning_rate: float = 1e-3
@@ -287,6 +291,13 @@ class TrainConfig:
         if len(given) > 1:
             raise DatasetError(
                 f"training has both {' and '.join(given)}", mend="do one after the other"
+            )
+        if self.parallel == "fsdp" and self.optimizer == "adamw_8bit":
+            raise DatasetError(
+                "training.optimizer is adamw_8bit, which cannot keep its states in parts "
+                "(`parallel: fsdp`)",
+                mend="set `optimizer: adamw`, of whose states each process keeps its part, or "
+                "`parallel: ddp`",
             )
         if self.closed_loop and self.closed_loop.every % self.checkpoint_every:
             raise DatasetError(

@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from fastvla_core.errors import CheckpointError
+from training.sharding import as_kept
 
 KEPT = 2
 _TENSORS, _STATE = "trainer.safetensors", "trainer.json"
@@ -40,24 +41,25 @@ def changing_state(model: nn.Module) -> dict[str, Tensor]:
     return {name: state[name] for name, p in parameters.items() if p.requires_grad}
 
 
-def save_state(
-    folder: Path,
-    *,
-    model: nn.Module,
-    ema: Mapping[str, Tensor],
-    optimizer: torch.optim.Optimizer,
-    scaler: torch.amp.GradScaler,
-    step: int,
-    config: Mapping[str, Any],
-    origin: Mapping[str, str],
-    curve: list[LossPoint],
-    save_policy: Callable[[Path], None],
-) -> Path:
-    """Write `folder/step_NNNNNNNN`, a usable policy in it, and drop all but the newest two."""
-    target = folder / f"step_{step:08d}"
-    partial = folder / f".{target.name}.partial"
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
+def averaged_state(
+    network: nn.Module, *, learner: nn.Module, ema: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """The state of a network with its averaged weights; shares memory with both.
+
+    Args:
+        learner: The network, or what it is a part of.
+        ema: Averages, named as in the learner.
+    """
+    place = next(name for name, module in learner.named_modules() if module is network)
+    before = f"{place}." if place else ""
+    state: dict[str, Tensor] = network.state_dict()
+    return state | {name: ema[before + name] for name in state if before + name in ema}
+
+
+def training_tensors(
+    model: nn.Module, ema: Mapping[str, Tensor], optimizer: torch.optim.Optimizer
+) -> dict[str, Tensor]:
+    """All that changes, named as in a checkpoint; shares memory with what it is taken from."""
     tensors = {f"model.{k}": v for k, v in changing_state(model).items()}
     tensors |= {f"ema.{k}": v for k, v in ema.items()}
     names = [n for n, p in model.named_parameters() if p.requires_grad]
@@ -65,9 +67,30 @@ def save_state(
     for index, state in optimizer.state_dict()["state"].items():
         flat = _flat(state)
         tensors |= {f"optimizer.{key}.{names[index]}": value for key, value in flat.items()}
-    # Copied beside the GPU: there may be no room for another one on it.
-    copies = {k: v.detach().to("cpu", copy=True).contiguous() for k, v in tensors.items()}
-    save_file(copies, partial / _TENSORS)
+    return tensors
+
+
+def save_state(
+    folder: Path,
+    *,
+    tensors: Mapping[str, Tensor],
+    scaler: torch.amp.GradScaler,
+    step: int,
+    config: Mapping[str, Any],
+    origin: Mapping[str, str],
+    curve: list[LossPoint],
+    save_policy: Callable[[Path], None],
+) -> Path:
+    """Write `folder/step_NNNNNNNN`, a usable policy in it, and drop all but the newest two.
+
+    Args:
+        tensors: Copies of the `training_tensors`, whole and on the host.
+    """
+    target = folder / f"step_{step:08d}"
+    partial = folder / f".{target.name}.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    save_file(dict(tensors), partial / _TENSORS)
     curve_rows = [[p.step, p.loss, p.validation_loss, p.samples_per_s] for p in curve]
     state_json = {
         "step": step, "config": dict(config), "origin": dict(origin), "curve": curve_rows,
@@ -132,7 +155,7 @@ def load_state(
     try:
         _load_changing(model, _part(tensors, "model."))
         for name, value in _part(tensors, "ema.").items():
-            ema[name].copy_(value)
+            ema[name].copy_(as_kept(value, ema[name]))
         _restore_optimizer(optimizer, model, tensors)
         if scaler.is_enabled():
             scaler.load_state_dict(state["scaler"])
@@ -150,10 +173,12 @@ def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 def _load_changing(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    missing = changing_state(model).keys() - tensors.keys()
+    own = changing_state(model)
+    missing = own.keys() - tensors.keys()
     if missing:
         raise KeyError(min(missing))
-    found = model.load_state_dict(dict(tensors), strict=False)
+    kept = {name: as_kept(value, own.get(name, value)) for name, value in tensors.items()}
+    found = model.load_state_dict(kept, strict=False)
     if found.unexpected_keys:
         raise KeyError(found.unexpected_keys[0])
 
@@ -162,14 +187,16 @@ def _restore_optimizer(
     optimizer: torch.optim.Optimizer, model: nn.Module, tensors: Mapping[str, Tensor]
 ) -> None:
     state = optimizer.state_dict()
-    names = [n for n, p in model.named_parameters() if p.requires_grad]
+    trained = {n: p for n, p in model.named_parameters() if p.requires_grad}
     stored: dict[str, dict[str, Tensor]] = {}
     for key, value in _part(tensors, "optimizer.").items():
         kind, _, name = key.partition(".")
-        stored.setdefault(name, {})[kind] = value
+        # Beside what is of a weight's shape there is the count of steps.
+        kept = name in trained and trained[name].shape == value.shape
+        stored.setdefault(name, {})[kind] = as_kept(value, trained[name]) if kept else value
     if not stored:
         raise KeyError("optimizer.*")
-    for index, name in enumerate(names):
+    for index, name in enumerate(trained):
         if name in stored:
             state["state"][index] = _nested(stored[name])
     optimizer.load_state_dict(state)
@@ -182,7 +209,7 @@ def _flat(state: Mapping[str, Any], prefix: str = "") -> dict[str, Tensor]:
         if isinstance(value, Mapping):
             flat |= _flat(value, f"{prefix}{key}/")
         else:
-            flat[prefix + key] = torch.as_tensor(value)
+            flat[prefix + key] = value if isinstance(value, Tensor) else torch.as_tensor(value)
     return flat
 
 

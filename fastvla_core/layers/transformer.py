@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor, nn
 from torch.nn import functional
@@ -25,6 +26,9 @@ Norm = Callable[[int], RMSNorm]
 
 class TransformerLayer(nn.Module):
     """x + attention(norm(x)), then x + mlp(norm(x))."""
+
+    # What others call beside `forward`: whoever gathers weights for a call has to know.
+    called_by_name: ClassVar[tuple[str, ...]] = ("key_value",)
 
     def __init__(
         self,
@@ -72,6 +76,8 @@ class LayerSteering:
 
 class AdaptiveTransformerLayer(nn.Module):
     """A transformer layer whose norms and residual gates follow a condition."""
+
+    called_by_name: ClassVar[tuple[str, ...]] = ("steering",)
 
     def __init__(
         self,

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
+from torch import nn
 from torch.overrides import TorchFunctionMode
+
+NetworkT = TypeVar("NetworkT", bound=nn.Module)
 
 # Each gives back the tensor that it would fill.
 _DRAWS: frozenset[Callable[..., Any]] = frozenset(
@@ -25,6 +29,16 @@ def weightless() -> Iterator[None]:
     """
     with torch.device("meta"), _NoDraws():
         yield
+
+
+def weightless_copy(network: NetworkT) -> NetworkT:
+    """A copy whose tensors are on "meta"; `load_state_dict(state, assign=True)` fills it."""
+    tensors = [*network.parameters(), *network.buffers()]
+    made: dict[int, Any] = {id(tensor): tensor.detach().to("meta") for tensor in tensors}
+    for parameter in network.parameters():
+        blank = made[id(parameter)]
+        made[id(parameter)] = nn.Parameter(blank, requires_grad=parameter.requires_grad)
+    return copy.deepcopy(network, made)
 
 
 class _NoDraws(TorchFunctionMode):

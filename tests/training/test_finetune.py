@@ -16,7 +16,7 @@ from fastvla_core.policy import FastVLA, policy_config
 from fastvla_core.robot.contract_file import load_contract
 from training.bench.training_speed import random_cache
 from training.dataset import StepDataset, training_batch
-from training.finetune import Trainer, learning_rate
+from training.finetune import Trainer
 from training.recipe import TrainConfig
 from training.trainer_state import newest_state
 
@@ -149,13 +149,6 @@ def test_a_camera_that_the_data_lacks_is_named():
     policy = small_policy()
     with pytest.raises(DatasetError, match="no camera 'top'"):
         StepDataset(random_cache(policy, frames=8), cameras=("top",), chunk_size=8)
-
-
-def test_learning_rate_warms_up_and_ends_low():
-    config = TrainConfig(steps=100, warmup_steps=10, learning_rate=1.0, final_learning_rate=0.1)
-    assert learning_rate(0, config=config) == pytest.approx(0.1)
-    assert learning_rate(10, config=config) == pytest.approx(1.0)
-    assert learning_rate(100, config=config) == pytest.approx(0.1)
 
 
 def test_rewording_changes_the_sentence_and_never_the_task():

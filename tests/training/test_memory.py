@@ -76,5 +76,15 @@ def test_the_mend_is_the_least_that_fits(available_gb: float, mend: str):
     assert mend in caught.value.mend
 
 
+def test_where_weights_are_in_parts_the_mend_is_none_that_parts_rule_out():
+    config = dataclasses.replace(RUN, parallel="fsdp")
+    with pytest.raises(DatasetError) as caught:
+        require_memory(LARGE, 10**10, config=config)
+    assert "set `accumulate: 4` in" in caught.value.mend
+    with pytest.raises(DatasetError) as caught:
+        require_memory(LARGE, 10**9, config=RUN)
+    assert "`parallel: fsdp`" in caught.value.mend
+
+
 def test_what_fits_is_let_through():
     require_memory(LARGE, LARGE.total, config=RUN)

@@ -73,6 +73,29 @@ def test_a_run_that_cannot_fit_is_refused_with_the_first_change_that_does():
     assert "a larger GPU" in caught.value.mend
 
 
+def test_of_weights_in_parts_each_process_keeps_its_share_and_gathers_a_layer_at_a_time():
+    whole, parts = (plan_memory(tiny(parallel=p), processes=2) for p in ("ddp", "fsdp"))
+    for name in ("weights", "gradients", "optimizer", "averages"):
+        assert getattr(parts, name) == pytest.approx(getattr(whole, name) / 2, abs=1)
+    assert (whole.gathered, whole.part, parts.part) == (0, 2, 2)
+    assert 0 < parts.gathered < whole.weights + whole.gradients
+    assert "gathered for a moment" in parts.in_words()
+    # Nobody has anything to share a layer with.
+    alone = plan_memory(tiny(parallel="fsdp"))
+    assert (alone.weights, alone.gathered) == (whole.weights, 0)
+
+
+def test_several_processes_are_first_told_to_keep_their_weights_in_parts():
+    recipe = tiny(batch_size=16)
+    needed = plan_memory(recipe, processes=2)
+    with pytest.raises(DatasetError) as caught:
+        require_planned(recipe, needed, gpu_gb=0.98 * needed.total / 1e9, processes=2)
+    assert caught.value.mend is not None
+    assert "set `parallel: fsdp` in" in caught.value.mend
+    with pytest.raises(DatasetError, match="cannot be shared by 3 processes"):
+        plan_memory(recipe, processes=3)
+
+
 def test_a_policy_whose_sizes_nobody_knows_is_named():
     recipe = dataclasses.replace(TINY, new=False, policy="somebody/policy", policy_options={})
     with pytest.raises(DatasetError, match="sizes of 'somebody/policy' are not known"):
@@ -92,10 +115,13 @@ def test_the_table_of_the_docs_is_what_is_planned():
 
 
 def test_an_estimate_is_printed_on_a_machine_without_a_gpu(capsys: pytest.CaptureFixture[str]):
-    assert main(["train", "--recipe", "lora", "--estimate", "--gpu-gb", "16"]) == 0
+    estimate = ["train", "--recipe", "lora", "--estimate", "--gpu-gb", "16"]
+    assert main(estimate) == 0
     printed = capsys.readouterr().out
     assert "optimiser" in printed
     assert "fits a GPU of 16 GB" in printed
+    assert main([*estimate, "--processes", "2", "--parallel", "fsdp"]) == 0
+    assert "gathered for a moment" in capsys.readouterr().out
 
 
 def test_out_may_only_be_left_out_for_an_estimate(capsys: pytest.CaptureFixture[str]):

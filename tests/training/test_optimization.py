@@ -12,7 +12,7 @@ from fastvla_core.errors import DatasetError
 from tests.training.test_finetune import CONFIG, dataset_for, small_policy, trainer
 from training.dataset import training_batch
 from training.finetune import Trainer
-from training.optimization import recompute_activations
+from training.optimization import learning_rate, recompute_activations
 from training.recipe import TrainConfig
 
 
@@ -105,3 +105,10 @@ def test_a_run_with_eight_bit_states_resumes_exactly(tmp_path: Path, monkeypatch
     again.run()
     for name, value in straight.model.state_dict().items():
         assert torch.equal(value, resumed.model.state_dict()[name]), name
+
+
+def test_learning_rate_warms_up_and_ends_low():
+    config = TrainConfig(steps=100, warmup_steps=10, learning_rate=1.0, final_learning_rate=0.1)
+    assert learning_rate(0, config=config) == pytest.approx(0.1)
+    assert learning_rate(10, config=config) == pytest.approx(1.0)
+    assert learning_rate(100, config=config) == pytest.approx(0.1)

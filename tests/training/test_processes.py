@@ -2,35 +2,95 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from fastvla_core.errors import DatasetError
-from fastvla_core.policy import FastVLA
-from tests.training.test_finetune import CONFIG, dataset_for, small_policy
+from fastvla_core.models.lora import LoraConfig
+from tests.training.test_finetune import CONFIG, small_policy
+from training.bench.training_speed import random_cache
+from training.dataset import StepDataset
 from training.finetune import Trainer
-from training.processes import Processes, rows_of, training_processes
+from training.memory import counted
+from training.processes import ALONE, Processes, rows_of, training_processes
 from training.recipe import TrainConfig
+from training.sharding import own_part
+
+# Three trainings in each of two processes.
+pytestmark = pytest.mark.timeout(900)
 
 SHARED = dataclasses.replace(CONFIG, steps=4, batch_size=8, camera_dropout=0.3)
+QLORA = dataclasses.replace(
+    SHARED,
+    learning_rate=1e-2,
+    lora=LoraConfig(rank=2, alpha=4.0, modules=("expert.layers.*",), quantization="nf4"),
+)
+PARTS = dataclasses.replace(SHARED, parallel="fsdp", activations="recompute")
+# What two processes do.
+RUNS = {"ddp": SHARED, "fsdp": PARTS, "qlora": dataclasses.replace(QLORA, parallel="fsdp")}
+# Which of them is stopped at its last step, and started again.
+STOPPED = "fsdp"
 
 
-def train(out: Path, config: TrainConfig) -> None:
+def trainer(out: Path, config: TrainConfig, processes: Processes = ALONE) -> Trainer:
     torch.set_num_threads(1)
     policy = small_policy()
+    cameras, chunk_size = policy.config.cameras, policy.config.chunk_size
+    dataset = StepDataset(random_cache(policy, frames=32), cameras=cameras, chunk_size=chunk_size)
+    # There is but one episode.
+    dataset.validation_frames = np.arange(8)
+    out.mkdir(parents=True, exist_ok=True)
+    return Trainer(policy, dataset=dataset, config=config, out=out, processes=processes)
+
+
+def stop(run: Trainer, *, at: int) -> None:
+    step = run._step
+
+    def dying(number, batch):
+        if number == at:
+            raise KeyboardInterrupt
+        return step(number, batch)
+
+    run._step = dying
+    with contextlib.suppress(KeyboardInterrupt):
+        run.run()
+
+
+def train_all(out: Path) -> None:
+    """What each of the two processes runs."""
     with training_processes() as processes:
-        out.mkdir(parents=True, exist_ok=True)
-        Trainer(
-            policy, dataset=dataset_for(policy), config=config, out=out, processes=processes
-        ).run()
+        for name, config in RUNS.items():
+            if name == STOPPED:
+                stop(trainer(out / name, config, processes), at=3)
+            run = trainer(out / name, config, processes)
+            kept = {
+                "weights": memory_of(run._model.parameters()),
+                "averages": memory_of(run._ema.values()),
+                "estimate": dataclasses.asdict(run.memory),
+            }
+            run.run()
+            states = run._optimizer.state.values()
+            kept["optimizer"] = memory_of(state["exp_avg"] for state in states) * 2
+            (out / f"{name}_{processes.rank}.json").write_text(json.dumps(kept))
+
+
+def memory_of(tensors: Iterable[torch.Tensor]) -> int:
+    """Bytes that this process keeps of them."""
+    parts = [own_part(tensor) for tensor in tensors]
+    return sum(part.numel() * part.element_size() for part in parts)
 
 
 def free_port() -> int:
@@ -39,40 +99,85 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def test_two_processes_follow_the_curve_of_one(tmp_path: Path):
-    port = str(free_port())
-    started = [
-        subprocess.Popen(
-            [sys.executable, "-m", "tests.training.test_processes", str(tmp_path / "two")],
-            env={
-                **os.environ,
-                "RANK": str(rank),
-                "LOCAL_RANK": str(rank),
-                "WORLD_SIZE": "2",
-                "MASTER_ADDR": "127.0.0.1",
-                "MASTER_PORT": port,
-                "GLOO_SOCKET_IFNAME": "lo",
-            },
-            cwd=Path(__file__).parents[2],
-        )
-        for rank in range(2)
-    ]
-    try:
-        assert [process.wait(150) for process in started] == [0, 0]
-    finally:
-        for process in started:
-            process.kill()
-    train(tmp_path / "one", dataclasses.replace(SHARED, accumulate=2))
-    curves = [
-        np.genfromtxt(tmp_path / name / "loss.csv", delimiter=",", names=True)["loss"]
-        for name in ("one", "two")
-    ]
-    np.testing.assert_allclose(curves[0], curves[1], rtol=1e-5)
-    one, two = (
-        FastVLA.from_pretrained(tmp_path / n / "policy").model.state_dict() for n in ("one", "two")
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two processes on the CPU, as `accelerate launch` starts them, and with it torchrun."""
+    out = tmp_path_factory.mktemp("two")
+    launcher = ["accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
+    options = ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
+    port = ["--main_process_port", str(free_port())]
+    ours = ["-m", "tests.training.test_processes", str(out)]
+    environment = {
+        **os.environ,
+        "CUDA_VISIBLE_DEVICES": "",
+        "GLOO_SOCKET_IFNAME": "lo",
+        # Where the user's own choices for accelerate would be.
+        "HF_HOME": str(out),
+    }
+    subprocess.run(
+        [sys.executable, "-m", *launcher, *options, *port, *ours],
+        env=environment,
+        cwd=Path(__file__).parents[2],
+        check=True,
+        timeout=800,
     )
-    for name, value in one.items():
-        torch.testing.assert_close(two[name], value, atol=1e-5, rtol=1e-4)
+    return out
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One process that takes the parts of two one after the other."""
+    out = tmp_path_factory.mktemp("one")
+    for name, config in {"full": SHARED, "qlora": QLORA}.items():
+        trainer(out / name, dataclasses.replace(config, accumulate=2)).run()
+    return out
+
+
+def curve(run: Path) -> np.ndarray:
+    return np.genfromtxt(run / "loss.csv", delimiter=",", names=True)
+
+
+@pytest.mark.parametrize(("name", "alone"), [("ddp", "full"), ("fsdp", "full"), ("qlora", "qlora")])
+def test_two_processes_follow_the_curve_of_one_and_write_its_files(
+    two: Path, one: Path, name: str, alone: str
+):
+    for column in ("loss", "validation_loss"):
+        expected, found = (curve(run)[column] for run in (one / alone, two / name))
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
+    assert np.isfinite(curve(two / name)["validation_loss"][-1])
+    files = ["checkpoints/step_00000004/trainer.safetensors", "policy/model.safetensors"]
+    if alone == "qlora":
+        files.append("adapter/adapter_model.safetensors")
+    for file in files:
+        expected, found = (load_file(run / file) for run in (one / alone, two / name))
+        assert found.keys() == expected.keys()
+        for key, value in expected.items():
+            torch.testing.assert_close(found[key], value, atol=1e-5, rtol=1e-4, msg=key)
+
+
+@pytest.mark.parametrize("name", ["fsdp", "qlora"])
+def test_each_process_keeps_its_part_as_the_estimate_says(two: Path, one: Path, name: str):
+    whole = counted(
+        trainer(two / "whole", dataclasses.replace(RUNS[name], parallel="ddp"))._learner,
+        config=SHARED,
+        part=4,
+        activations=0,
+    )
+    for rank in range(2):
+        kept = json.loads((two / f"{name}_{rank}.json").read_text())
+        for what in ("weights", "averages", "optimizer"):
+            # A row more or less, where rows cannot be halved.
+            assert kept[what] == pytest.approx(getattr(whole, what) / 2, rel=0.02)
+            assert kept["estimate"][what] == pytest.approx(kept[what], rel=0.02)
+
+
+def test_a_run_in_parts_is_gone_on_with_by_one_process(two: Path, tmp_path: Path):
+    shutil.copytree(two / "fsdp" / "checkpoints", tmp_path / "checkpoints")
+    shutil.rmtree(tmp_path / "checkpoints" / "step_00000004")
+    trainer(tmp_path, PARTS).run()
+    # What is drawn follows from the number of processes.
+    np.testing.assert_allclose(curve(tmp_path)["loss"], curve(two / "fsdp")["loss"], rtol=0.2)
+    assert curve(tmp_path)["loss"][0] == curve(two / "fsdp")["loss"][0]
 
 
 def test_every_sample_is_taken_by_one_process_in_one_part():
@@ -88,4 +193,4 @@ def test_a_batch_that_cannot_be_shared_evenly_is_refused():
 
 
 if __name__ == "__main__":
-    train(Path(sys.argv[1]), SHARED)
+    train_all(Path(sys.argv[1]))

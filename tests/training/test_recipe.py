@@ -46,6 +46,16 @@ def test_interval_against_published_values():
     ("old", "new", "words"),
     [
         ("precision: bf16", "precision: fp8", "'training.precision' is 'fp8', expected one of"),
+        (
+            "precision: bf16",
+            "parallel: ddq",
+            "'training.parallel' is 'ddq', expected one of",
+        ),
+        (
+            "precision: bf16",
+            "parallel: fsdp\n  optimizer: adamw_8bit",
+            r"adamw_8bit, which cannot keep its states in parts \(`parallel: fsdp`\)",
+        ),
         ("seed: 0", "seed: -1", "training.seed is -1"),
         ("steps: 1000", "steps: 0", "training.steps is 0"),
         ("checkpoint_every: 200", "checkpoint_every: 0", "training.checkpoint_every is 0"),

@@ -28,6 +28,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--gpu-gb", type=positive_float, help="memory of the GPU to estimate for [GB]"
     )
+    parser.add_argument(
+        "--processes", type=positive_int, default=1, help="that share a batch, to estimate for"
+    )
+    parser.add_argument(
+        "--parallel", choices=["ddp", "fsdp"], help="what processes share, instead of the recipe's"
+    )
     parser.add_argument("--policy", help="checkpoint or name to start from (default: nano)")
     parser.add_argument(
         "--recipe",
@@ -64,7 +70,8 @@ def run(args: argparse.Namespace) -> int:
     from training.processes import training_device, training_processes
 
     if args.estimate:
-        return _estimate(_with_overrides(load_recipe(args.recipe), args), gpu_gb=args.gpu_gb)
+        recipe = _with_overrides(load_recipe(args.recipe), args)
+        return _estimate(recipe, gpu_gb=args.gpu_gb, processes=args.processes)
     if args.out is None:
         raise DatasetError("`--out` is missing", mend="name the folder to write to: --out DIR")
     recipe = _with_overrides(load_recipe(args.recipe), args)
@@ -94,14 +101,14 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _estimate(recipe: Recipe, *, gpu_gb: float | None) -> int:
-    """Print what a run needs; see that it fits the GPU, where one is named."""
+def _estimate(recipe: Recipe, *, gpu_gb: float | None, processes: int) -> int:
+    """Print what each process of a run needs; see that it fits the GPU, where one is named."""
     from training.memory_plan import plan_memory, require_planned
 
-    estimate = plan_memory(recipe)
+    estimate = plan_memory(recipe, processes=processes)
     gpu_gb = gpu_gb or recipe.gpu_gb
     if gpu_gb:
-        require_planned(recipe, estimate, gpu_gb=gpu_gb)
+        require_planned(recipe, estimate, gpu_gb=gpu_gb, processes=processes)
     print("\n".join(estimate.table()))
     if gpu_gb:
         print(f"fits a GPU of {gpu_gb:g} GB")
@@ -109,7 +116,7 @@ def _estimate(recipe: Recipe, *, gpu_gb: float | None) -> int:
 
 
 def _with_overrides(recipe: Recipe, args: argparse.Namespace) -> Recipe:
-    names = ("steps", "batch_size", "learning_rate")
+    names = ("steps", "batch_size", "learning_rate", "parallel")
     training = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     recipe = dataclasses.replace(recipe, training=dataclasses.replace(recipe.training, **training))
     if args.policy:

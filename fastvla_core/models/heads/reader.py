@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -62,6 +62,8 @@ class ReaderOptions:
 
 class CrossReadLayer(nn.Module):
     """Self-attention, cross-attention to one layer's output, feed-forward; each pre-normed."""
+
+    called_by_name: ClassVar[tuple[str, ...]] = ("memory",)
 
     def __init__(
         self, width: int, shape: AttentionShape, *, memory_width: int, mlp_width: int
