@@ -22,7 +22,7 @@ from fastvla_core.errors import DatasetError
 from fastvla_core.models.lora import LoraConfig
 from tests.training.test_finetune import CONFIG, small_policy
 from training.bench.training_speed import random_cache
-from training.dataset import StepDataset
+from training.dataset import Batch, StepDataset
 from training.finetune import Trainer
 from training.memory import counted
 from training.processes import ALONE, Processes, rows_of, training_processes
@@ -57,12 +57,12 @@ def trainer(out: Path, config: TrainConfig, processes: Processes = ALONE) -> Tra
 
 
 def stop(run: Trainer, *, at: int) -> None:
-    step = run._step
+    take = run._step
 
-    def dying(number, batch):
-        if number == at:
+    def dying(step: int, batch: Batch) -> float:
+        if step == at:
             raise KeyboardInterrupt
-        return step(number, batch)
+        return take(step, batch)
 
     run._step = dying
     with contextlib.suppress(KeyboardInterrupt):

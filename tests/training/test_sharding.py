@@ -45,7 +45,7 @@ def diffusion(_: Path) -> FastVLA:
 def adapted(name: str) -> Callable[[Path], FastVLA]:
     def make(_: Path) -> FastVLA:
         return adapted_policy(
-            DATA / name / "checkpoint",
+            str(DATA / name / "checkpoint"),
             contract=CONTRACT,
             dt_s=0.1,
             state_ns=torch.linspace(-1, 1, 70).view(10, 7),
@@ -125,11 +125,12 @@ def test_the_outermost_layers_that_are_called_are_gathered():
 
     inner = nn.Sequential(nn.Linear(1, 1), stack(nn.Linear(1, 1), nn.Linear(1, 1)))
     outer = stack(inner, nn.Linear(1, 1))
-    nested = stack(stack(nn.Linear(1, 1), nn.Identity()), stack(nn.Linear(1, 1), nn.ReLU()))
+    first, second = stack(nn.Linear(1, 1), nn.Identity()), stack(nn.Linear(1, 1), nn.ReLU())
+    nested = stack(first, second)
     alone = stack(nn.Linear(1, 1))
     found = layers_of(nn.ModuleDict({"a": outer, "b": nested, "c": alone}))
     assert [id(layer) for layer in found] == [
-        id(layer) for layer in (inner, outer[1], nested[0][0], nested[1][0])
+        id(layer) for layer in (inner, outer[1], first[0], second[0])
     ]
 
 
