@@ -1,7 +1,8 @@
 """A checkpoint that names no robot, made ready to be trained for one.
 
-Networks that pad states and actions have room for any robot: its cameras, its columns and the
-statistics of its recordings take the place of the checkpoint's own; the weights stay.
+Networks that pad states and actions, or read and write them as words, have room for any robot: its
+cameras, its columns and the statistics of its recordings take the place of the checkpoint's own;
+the weights stay.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ def is_adaptable(config: Any) -> bool:
     return (
         isinstance(config, LeRobotConfig)
         and config.robot_contract is None
-        and hasattr(config, "max_action_dim")
+        and config.fits_any_robot
     )
 
 

@@ -1,6 +1,6 @@
-"""Co-training: a backbone goes on answering questions about pictures while a policy learns to act.
+"""Co-training: a language model goes on answering questions about pictures while a policy learns to act.
 
-Shapes: m conversations, i pictures, p prefix tokens.
+Shapes: m conversations, i pictures.
 """
 
 from __future__ import annotations
@@ -14,49 +14,38 @@ import torch
 from torch import Tensor, nn
 
 from fastvla_core.errors import DatasetError
-from fastvla_core.kernels.preprocess import PreprocessSpec, preprocess
+from fastvla_core.kernels.preprocess import preprocess
+from fastvla_core.policy import FastVLA
+from training.answers import answering_of
 from training.interop.conversations import Conversation, load_conversations
-from training.recipe import CoTraining
+from training.learning_options import CoTraining
 
 
 class CoTrained(nn.Module):
-    """A composed policy's network, whose loss has a part for conversations.
+    """A policy's network, whose loss has a part for conversations.
 
     Which ones are drawn, and which turn of each, follows from the generator of the step alone.
 
     Args:
-        network: Trained in place.
+        policy: Its network is trained in place.
         conversations: What is drawn from.
-        image_resolution: Height and width that pictures are brought to.
     Raises:
-        DatasetError: the network has no language model that is trained.
+        DatasetError: the policy has no language model that can write, or none that is trained.
     """
 
     def __init__(
-        self,
-        network: nn.Module,
-        options: CoTraining,
-        *,
-        conversations: Sequence[Conversation],
-        image_resolution: tuple[int, int],
+        self, policy: FastVLA, options: CoTraining, *, conversations: Sequence[Conversation]
     ) -> None:
         super().__init__()
-        backbone = getattr(network, "backbone", None)
-        if not hasattr(getattr(backbone, "network", None), "lm_head"):
+        self._answering = answering_of(policy)
+        if not self._answering.trained():
             raise DatasetError(
-                "training.conversations: this policy has no head that writes words",
-                mend="leave it out, or train a composed policy (`policy: vla`)",
+                "training.conversations: nothing of the language model and its vision is trained",
+                mend="leave it out, or train some of it: `frozen` of a composed policy without "
+                "'all', or `lora.modules` that match its layers",
             )
-        assert isinstance(backbone, nn.Module)
-        if not any(p.requires_grad for p in backbone.parameters()):
-            raise DatasetError(
-                "training.conversations: nothing of the backbone is trained",
-                mend="leave it out, or take 'all' out of the policy's `frozen`",
-            )
-        self.network = network
+        self.network = policy.model
         self._options, self._conversations = options, conversations
-        height, width = image_resolution
-        self._spec = PreprocessSpec(height=height, width=width)
 
     def loss(self, batch: Mapping[str, Any], *, generator: torch.Generator) -> dict[str, Tensor]:
         """The actions' loss, and the weighted cross-entropy of answers.
@@ -68,36 +57,33 @@ class CoTrained(nn.Module):
         network: Any = self.network
         acting = network.loss(batch, generator=generator)["loss"]
         count = max(1, round(self._options.share * len(batch["action"])))
-        answering = self._answer_loss(count, generator)
+        answering = self._answer_loss(count, generator, device=acting.device)
         return {
             "loss": acting + self._options.weight * answering,
             "action_loss": acting,
             "answer_loss": answering,
         }
 
-    def _answer_loss(self, count: int, generator: torch.Generator) -> Tensor:
-        backbone: Any = self.network.backbone
+    def _answer_loss(
+        self, count: int, generator: torch.Generator, *, device: torch.device
+    ) -> Tensor:
         chosen = [self._conversations[_below(len(self._conversations), generator)]
                   for _ in range(count)]  # fmt: skip
         turns = [_turn(one, _below(len(one.turns), generator)) for one in chosen]
-        pixels_mi3hw, shown_mi = self._pictures(chosen, device=backbone.device)
-        images = backbone.encode_images(pixels_mi3hw, image_mask_bc=shown_mi)
-        questions, answers = zip(*turns)
-        prefix = backbone.embed(images, questions, answers=answers)
-        return backbone(prefix, labels=prefix.labels, layers=()).loss
+        pixels_mi3hw, shown_mi = self._pictures(chosen, device=device)
+        return self._answering.loss(pixels_mi3hw, shown_mi, turns)
 
     def _pictures(
         self, chosen: Sequence[Conversation], *, device: torch.device
     ) -> tuple[Tensor, Tensor]:
-        """Pictures in [0, 1]; black, and not shown, where a conversation has fewer than another."""
-        most = max(len(one.images) for one in chosen)
-        height, width = self._spec.height, self._spec.width
-        pixels = torch.zeros(len(chosen), most, 3, height, width, device=device)
+        """Pictures in [-1, 1]; black, and not shown, where a conversation has fewer than others."""
+        most, spec = max(len(one.images) for one in chosen), self._answering.spec
+        pixels = torch.full((len(chosen), most, 3, spec.height, spec.width), -1.0, device=device)
         shown = torch.zeros(len(chosen), most, dtype=torch.bool, device=device)
         for row, one in enumerate(chosen):
             for column, picture in enumerate(one.pictures()):
-                seen = preprocess([torch.from_numpy(picture).to(device)], self._spec)[0]
-                pixels[row, column] = (seen.float() * 0.5 + 0.5).clamp(0, 1)
+                seen = preprocess([torch.from_numpy(picture).to(device)], spec)[0]
+                pixels[row, column] = seen.to(pixels.dtype)
                 shown[row, column] = True
         return pixels, shown
 

@@ -6,7 +6,7 @@ from torch import nn
 
 from fastvla_core.policy import FastVLA
 from training.conversation_training import CoTrained, digest_of, read_lists
-from training.insulation import Insulated
+from training.insulation import insulated
 from training.recipe import TrainConfig
 
 
@@ -15,16 +15,12 @@ def learner_of(policy: FastVLA, config: TrainConfig) -> tuple[nn.Module, dict[st
 
     Raises:
         DatasetError: the policy cannot learn so, or a list of conversations cannot be used.
+        CheckpointError: a tokenizer is missing or damaged.
     """
     if config.insulation is not None:
-        return Insulated(policy.model, config.insulation, seed=config.seed), {}
+        return insulated(policy, config.insulation, seed=config.seed)
     if config.conversations is not None:
         said = read_lists(config.conversations)
-        learner = CoTrained(
-            policy.model,
-            config.conversations,
-            conversations=said,
-            image_resolution=policy.config.image_resolution,
-        )
+        learner = CoTrained(policy, config.conversations, conversations=said)
         return learner, {"conversations": digest_of(said)}
     return policy.model, {}

@@ -30,8 +30,9 @@ from fastvla_core.policy import policy_config
 from fastvla_core.quant import Int8Linear, quantizable_layers
 from fastvla_core.resources import share_roots
 from fastvla_core.robot.contract_file import load_contract
-from fastvla_core.robot_adaptation import adapted_config, is_adaptable
-from training.insulation import Insulated
+from fastvla_core.robot_adaptation import adapted_data, is_adaptable
+from training.insulation import Insulated, action_tokenizer
+from training.learning_options import InsulationTraining
 from training.live_memory import training_peak
 from training.memory import MemoryEstimate, counted, gigabytes
 from training.optimization import recompute_activations
@@ -64,7 +65,7 @@ def plan_memory(recipe: Recipe, *, processes: int = 1) -> MemoryEstimate:
         packed = 0 if training.lora is None else _add_planned_adapters(model, training.lora)
         learner = model
         if training.insulation is not None:
-            learner = Insulated(model, training.insulation, seed=0)
+            learner = _insulated(model, training.insulation)
     if training.activations == "recompute":
         recompute_activations(model)
     with FakeTensorMode():
@@ -74,13 +75,20 @@ def plan_memory(recipe: Recipe, *, processes: int = 1) -> MemoryEstimate:
             # It leaves out the images that a mask hides: with fake tensors nobody knows which.
             model.prefix.training = False
         if training.activations != "offload":
-            activations = _planned_peak(learner, _batch(config, part), training)
+            activations = _planned_peak(learner, _batch(config, part, training), training)
         estimate = counted(
             learner, config=training, part=part, activations=activations, processes=processes
         )
     if training.parallel == "fsdp":
         packed //= processes
     return dataclasses.replace(estimate, weights=estimate.weights - packed)
+
+
+def _insulated(model: nn.Module, options: InsulationTraining) -> Insulated:
+    # A head for FAST tokens is as wide as they are many.
+    needs = options.tokens == "fast" and isinstance(model, FlowVLA)
+    fast = action_tokenizer(options) if needs else None
+    return Insulated(model, options, seed=0, fast=fast)
 
 
 def require_planned(
@@ -159,13 +167,12 @@ def _sizes(recipe: Recipe) -> tuple[Any, Any]:
         return _planned(config, recipe), family
     with tempfile.TemporaryDirectory() as empty:
         place = folder or Path(empty)
-        dt_s = 1 / recipe.rate_hz
-        config = adapted_config(raw, family=family, folder=place, contract=contract, dt_s=dt_s)
+        config = family.planned_config(adapted_data(raw, contract), folder=place)
     return _planned(config, recipe), family
 
 
 def _planned(config: Any, recipe: Recipe) -> Any:
-    if isinstance(config, FlowVLAConfig) or hasattr(config, "max_action_dim"):
+    if isinstance(config, FlowVLAConfig) or getattr(config, "fits_any_robot", False):
         return config
     raise DatasetError(
         f"recipe '{recipe.name}': memory is not planned for policies like {recipe.policy}",
@@ -207,16 +214,17 @@ def _give_fake_tensors(model: nn.Module) -> None:
             setattr(module, name, torch.empty(own.shape, dtype=own.dtype))
 
 
-def _batch(config: Any, part: int) -> dict[str, Tensor]:
-    """One part of a batch, in shapes."""
+def _batch(config: Any, part: int, training: TrainConfig) -> dict[str, Tensor]:
+    """One part of a batch, in shapes; prompts and tokens of actions as long as they can get."""
     if isinstance(config, FlowVLAConfig):
         cameras, state = len(config.cameras), len(config.state_names)
         action = len(config.action_names)
     else:
         cameras = len(config.features.cameras)
-        state, action = config.max_state_dim, config.max_action_dim
+        raw = config.raw
+        state, action = (int(raw.get(f"max_{kind}_dim", 32)) for kind in ("state", "action"))
     words = (part, config.tokenizer_max_length)
-    return {
+    batch = {
         "images": torch.zeros(part, cameras, 3, *config.image_resolution),
         "image_mask": torch.ones(part, cameras, dtype=torch.bool),
         "tokens": torch.ones(words, dtype=torch.int64),
@@ -224,6 +232,17 @@ def _batch(config: Any, part: int) -> dict[str, Tensor]:
         "state": torch.zeros(part, state),
         "action": torch.zeros(part, config.chunk_size, action),
     }
+    if tokens := _action_tokens(config, training):
+        batch["action_tokens"] = torch.ones(part, tokens, dtype=torch.int64)
+        batch["action_token_mask"] = torch.ones(part, tokens, dtype=torch.bool)
+    return batch
+
+
+def _action_tokens(config: Any, training: TrainConfig) -> int:
+    insulation = training.insulation
+    if insulation is not None and insulation.tokens == "fast":
+        return insulation.max_tokens
+    return getattr(config, "max_action_tokens", 0)
 
 
 def _planned_peak(learner: Any, batch: Mapping[str, Tensor], training: TrainConfig) -> int:

@@ -42,4 +42,11 @@ PUBLISHED: Mapping[str, Mapping[str, Any]] = {
         "tokenizer_max_length": 200,
         "normalization_mapping": _QUANTILES,
     },
+    "lerobot/pi0fast-base": {
+        **_PI,
+        "type": "pi0_fast",
+        "tokenizer_max_length": 200,
+        "max_action_tokens": 256,
+        "normalization_mapping": _QUANTILES,
+    },
 }

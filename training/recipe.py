@@ -12,17 +12,12 @@ import yaml
 
 from fastvla_core.errors import DatasetError, SimError
 from fastvla_core.models.lora import LoraConfig
-from fastvla_core.models.vision_tokens.options import (
-    ALL_TOKENS,
-    Pruning,
-    VisionTokens,
-    keep_ratios,
-)
 from fastvla_core.plain_data import PlainDataError, fill
 from fastvla_core.resources import file_or_shipped
 from fastvla_core.sim.catalogue import contract_name
 from training.augmentation import Augmentation
 from training.camera_dropout import CameraDropout
+from training.learning_options import CoTraining, InsulationTraining, PruningTraining
 
 Optimizer: TypeAlias = Literal["adamw", "adamw_8bit"]
 Activations: TypeAlias = Literal["keep", "recompute", "offload"]
@@ -114,113 +109,6 @@ class ClosedLoopConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PruningTraining:
-    """Training to do with fewer visual tokens.
-
-    Attributes:
-        mode: How they are pruned; "learned" trains a scorer beside the policy.
-        keep: Share that is kept in the end.
-        curriculum_steps: Over so many steps the share falls from all to `keep`.
-        distillation: Weight of the distance from what the policy said before this training, with
-            all of its visual tokens.
-        sparsity: Weight of the term that keeps a learned scorer's chances near `keep`.
-
-    Raises:
-        DatasetError: a number is out of its range.
-    """
-
-    mode: Pruning = "adaptive"
-    keep: float = 0.5
-    curriculum_steps: int = 0
-    distillation: float = 1.0
-    sparsity: float = 0.1
-
-    def __post_init__(self) -> None:
-        ratios = keep_ratios(self.mode)
-        if self.mode == "none" or self.keep not in ratios:
-            raise DatasetError(
-                f"training.pruning: mode '{self.mode}' with keep {self.keep}",
-                mend=f"give a mode other than none, and keep one of {', '.join(map(str, ratios))}",
-            )
-        for name in ("curriculum_steps", "distillation", "sparsity"):
-            if getattr(self, name) < 0:
-                raise DatasetError(f"training.pruning.{name} is below 0", mend="give at least 0")
-
-    @property
-    def vision_tokens(self) -> VisionTokens:
-        """How the trained policy prunes."""
-        return VisionTokens(pruning=self.mode, keep=self.keep)
-
-    def at(self, step: int) -> VisionTokens:
-        """How tokens are pruned at a training step: the share only takes values with a bucket.
-
-        A scorer is asked from the first step on: what is never used could not be trained.
-        """
-        done = min(1.0, (step + 1) / self.curriculum_steps) if self.curriculum_steps else 1.0
-        share = 1.0 - (1.0 - self.keep) * done
-        ratios = keep_ratios(self.mode)
-        ratio = next((r for r in ratios if r >= share - 1e-9), None)
-        if ratio is None and self.mode != "learned":
-            return ALL_TOKENS
-        return VisionTokens(pruning=self.mode, keep=ratio or ratios[-1])
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InsulationTraining:
-    """Knowledge insulation: the backbone learns from bins of actions, the expert from the flow.
-
-    Attributes:
-        weight: Of the bins' cross-entropy; the flow's loss counts 1.
-        bins: Of each action dimension.
-        limit: They span -limit to limit, in normalised actions.
-        depth, width: Of the head that tells the bins; it is not part of the trained policy.
-
-    Raises:
-        DatasetError: a number is out of its range.
-    """
-
-    weight: float = 1.0
-    bins: int = 256
-    limit: float = 3.0
-    depth: int = 2
-    width: int = 512
-
-    def __post_init__(self) -> None:
-        if self.bins < 2 or min(self.weight, self.limit, self.depth, self.width) <= 0:
-            raise DatasetError(
-                f"training.insulation: weight {self.weight:g}, {self.bins} bins up to "
-                f"{self.limit:g}, depth {self.depth}, width {self.width} teach nothing",
-                mend="give at least 2 bins, and everything else above 0",
-            )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CoTraining:
-    """Questions and answers about pictures, beside the recordings.
-
-    Attributes:
-        lists: JSON, JSONL or CSV files; see `training/interop/conversations.py`.
-        share: Conversations per recorded sample.
-        weight: Of the answers' cross-entropy; the actions' loss counts 1.
-
-    Raises:
-        DatasetError: a number is out of its range, or there is no list.
-    """
-
-    lists: tuple[str, ...]
-    share: float = 0.1
-    weight: float = 1.0
-
-    def __post_init__(self) -> None:
-        if not self.lists or not 0 < self.share <= 1 or self.weight <= 0:
-            raise DatasetError(
-                f"training.conversations: {len(self.lists)} lists, share {self.share:g}, weight "
-                f"{self.weight:g} teach nothing",
-                mend="name a list, a share above 0 and at most 1, and a weight above 0",
-            )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class TrainConfig:
     """Everything that decides the course of training.
 
@@ -232,9 +120,10 @@ class TrainConfig:
         reword: Draw another of the simulator's training sentences for every sample; for recordings
             of its tasks only, other sentences stay as they are.
         pruning: Train to do with fewer visual tokens; None for all of them.
-        insulation: Keep the flow's gradient out of the backbone, which learns from bins of actions;
-            None lets the flow's gradient through.
-        conversations: Lists of pictures with questions and answers for the backbone; None for none.
+        insulation: Keep the flow's gradient out of the backbone, which learns from discrete
+            actions; None lets the flow's gradient through.
+        conversations: Lists of pictures with questions and answers for the language model; None for
+            none.
         precision: bf16 and fp16 run the network in autocast, the weights stay fp32. bf16 only where
             the processor multiplies it; fp16 only on a GPU, with a scaled loss.
         batch_size: Samples per step, of all processes together.

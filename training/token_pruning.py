@@ -18,7 +18,7 @@ from fastvla_core.errors import DatasetError
 from fastvla_core.models.vision_tokens.options import ALL_TOKENS
 from fastvla_core.models.vision_tokens.pruning import NO_HINTS, Hints
 from fastvla_core.models.vision_tokens.scores import sparsity
-from training.recipe import PruningTraining
+from training.learning_options import PruningTraining
 
 
 class PruningObjective:

@@ -35,7 +35,7 @@ def recipe_for(policy: Path) -> Recipe:
     )
 
 
-@pytest.mark.parametrize("name", ["pi05", "smolvla"])
+@pytest.mark.parametrize("name", ["pi05", "smolvla", "pi0_fast"])
 def test_cameras_columns_and_statistics_become_those_of_the_robot(name: str, tmp_path: Path):
     record(tmp_path / "bag", instruction="pick up the red cube")
     run = recipe_for(copied(name, tmp_path))

@@ -12,10 +12,11 @@ from fastvla_core.cli import main
 from fastvla_core.errors import DatasetError
 from fastvla_core.models.lora import LoraConfig
 from tests.training.test_finetune import CONFIG, trainer
+from training.learning_options import InsulationTraining
 from training.live_memory import LiveBytes
 from training.memory_plan import plan_memory, require_planned
 from training.memory_table import RECIPES, as_stored, stored_rows
-from training.recipe import InsulationTraining, Recipe, load_recipe
+from training.recipe import Recipe, load_recipe
 
 TINY = Recipe(
     name="tiny",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -52,22 +53,73 @@ def test_recomputing_keeps_fewer_tensors_for_the_backward_pass():
         tasks=batch.tasks,
     )
 
-    def kept_bytes() -> int:
-        total = 0
-
-        def count(tensor: torch.Tensor) -> torch.Tensor:
-            nonlocal total
-            total += tensor.numel() * tensor.element_size()
-            return tensor
-
-        policy.model.train()
-        with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
-            policy.model.loss(prepared, generator=torch.Generator().manual_seed(0))
-        return total
-
-    before = kept_bytes()
+    policy.model.train()
+    before = kept_bytes(policy.model, prepared)
     assert recompute_activations(policy.model) > 4
-    assert kept_bytes() < 0.7 * before
+    assert kept_bytes(policy.model, prepared) < 0.7 * before
+
+
+def kept_bytes(model: Any, batch: Any) -> int:
+    """What a loss keeps for its backward pass."""
+    total = 0
+
+    def count(tensor: torch.Tensor) -> torch.Tensor:
+        nonlocal total
+        total += tensor.numel() * tensor.element_size()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+        model.loss(batch, generator=torch.Generator().manual_seed(0))
+    return total
+
+
+@pytest.mark.parametrize("attention", ["cross", "joint"])
+@pytest.mark.parametrize("family", ["smolvlm", "qwen2_vl", "gemma3"])
+def test_a_transformers_backbone_computes_again_too(family: str, attention: str, tmp_path: Path):
+    """Hidden states for a head that reads them, keys and values for one that attends to them."""
+    pytest.importorskip("transformers")
+    from tests.core.models.vla.tiny import batch, head, loss, vla_policy, write_backbone
+
+    place = write_backbone(tmp_path, family)
+    found: list[tuple[torch.Tensor, dict[str, torch.Tensor], int]] = []
+    for again in (False, True):
+        policy = vla_policy(place, head=head("flow", attention=attention))
+        policy.model.train()
+        given = batch(policy)
+        if again:
+            assert recompute_activations(policy.model.backbone) > 2
+        value = loss(policy, given)
+        value.backward()
+        grads = {n: p.grad for n, p in policy.model.named_parameters() if p.grad is not None}
+        found.append((value, grads, kept_bytes(policy.model, given)))
+    (kept, grads, most), (computed, same, fewer) = found
+    assert torch.equal(kept, computed)
+    assert any(name.startswith("backbone.") for name in grads)
+    assert grads.keys() == same.keys()
+    for name, value in grads.items():
+        torch.testing.assert_close(same[name], value, atol=1e-7, rtol=1e-5)
+    assert fewer < 0.7 * most
+
+
+def test_half_precision_reaches_a_transformers_backbone(tmp_path: Path):
+    pytest.importorskip("transformers")
+    from tests.core.models.vla.tiny import batch, loss, vla_policy, write_backbone
+
+    policy = vla_policy(write_backbone(tmp_path, "smolvlm"))
+    recompute_activations(policy.model)
+    kinds: dict[str, torch.dtype] = {}
+    for name, layer in policy.model.backbone.named_modules():
+        if isinstance(layer, torch.nn.Linear):
+            layer.register_forward_hook(
+                lambda _, __, output, name=name: kinds.update({name: output.dtype})
+            )
+    with torch.autocast("cpu", torch.bfloat16):
+        value = loss(policy, batch(policy))
+        value.backward()
+    assert kinds
+    assert set(kinds.values()) == {torch.bfloat16}
+    grads = [p.grad for p in policy.model.parameters() if p.grad is not None]
+    assert all(grad.dtype == torch.float32 for grad in grads)
 
 
 def test_eight_bit_states_learn(tmp_path: Path):

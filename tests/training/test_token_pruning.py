@@ -14,7 +14,8 @@ from fastvla_core.policy import FastVLA
 from tests.core.models.lerobot.checkpoints import copied
 from tests.core.models.tiny import model_batch, tiny_policy
 from training.finetune import Trainer
-from training.recipe import PruningTraining, Recipe, TrainConfig, load_recipe
+from training.learning_options import PruningTraining
+from training.recipe import Recipe, TrainConfig, load_recipe
 from training.token_pruning import PruningObjective
 
 from .test_finetune import CONFIG, dataset_for, small_policy

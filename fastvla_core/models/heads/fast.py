@@ -14,7 +14,6 @@ from typing import ClassVar
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from fastvla_core.errors import CheckpointError
 from fastvla_core.layers.attention import KeyValue
@@ -34,10 +33,10 @@ from fastvla_core.models.heads.token_decoding import (
     decode_greedily,
     decode_speculatively,
 )
+from fastvla_core.models.heads.words import padded, word_loss
 from fastvla_core.models.lerobot.fast_tokenizer import FastTokenizer
 
 _log = logging.getLogger(__name__)
-_UNCOUNTED = -100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,6 +120,10 @@ class FastHead(ActionHead):
             _log.warning("a chunk of %d tokens is cut to %d", longest, self._options.max_tokens)
         return [row[: self._options.max_tokens] for row in rows]
 
+    def padded_tokens(self, actions_bta: Tensor) -> tuple[Tensor, Tensor]:
+        """The tokens of normalised chunks, int64 [b, n], and which of them are real."""
+        return padded(self.tokens(actions_bta), device=actions_bta.device)
+
     def loss(
         self, context: Context, batch: Batch, *, generator: torch.Generator
     ) -> dict[str, Tensor]:
@@ -129,17 +132,13 @@ class FastHead(ActionHead):
         Returns:
             loss: scalar with gradient.
         """
-        rows = self.tokens(batch["action"])
-        target = torch.full((len(rows), max(map(len, rows))), _UNCOUNTED)
-        for row, tokens in zip(target, rows):
-            row[: len(tokens)] = torch.tensor(tokens)
-        target = target.to(context.state_bs.device)
-        begin = torch.full_like(target[:, :1], self._end)
-        given = torch.cat([begin, target[:, :-1]], dim=1).clamp_min(0)
-        written = _Written(self, context)
-        logits = written.read(given)
-        error = functional.cross_entropy(logits.mT, target, ignore_index=_UNCOUNTED)
-        return {"loss": error}
+        return {"loss": self.token_loss(context, *self.padded_tokens(batch["action"]))}
+
+    def token_loss(self, context: Context, tokens_bn: Tensor, mask_bn: Tensor) -> Tensor:
+        """The same for tokens that are known already."""
+        begin = torch.full_like(tokens_bn[:, :1], self._end)
+        given = torch.cat([begin, tokens_bn[:, :-1]], dim=1)
+        return word_loss(_Written(self, context).read(given), tokens_bn, mask_bn)
 
     def actions(
         self, context: Context, noise_bta: Tensor, continued: FlowPrefix | None = None

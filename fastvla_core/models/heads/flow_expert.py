@@ -13,6 +13,7 @@ from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from fastvla_core.layers.attention import KeyValue, block_mask
 from fastvla_core.layers.flow_steps import folds_steps, step_by, step_times
@@ -44,7 +45,7 @@ class FlowExpertModel(nn.Module, ABC):
         images: float [b, c, 3, height, width] in [-1, 1], RGB.
         image_mask: bool [b, c], False where a camera is missing.
         tokens, token_mask: int64 and bool [b, l], at least one real token per row.
-        state: float32 [b, S], normalised and padded with zeros.
+        state: float32 [b, S], normalised and padded with zeros; not where only words are asked for.
         action: float32 [b, t, a], normalised and padded; for `loss` only.
         action_is_pad: bool [b, t], optional; what it marks does not count in `loss`.
     Source: pi0, arXiv:2410.24164.
@@ -54,6 +55,8 @@ class FlowExpertModel(nn.Module, ABC):
     pads_prompts: ClassVar[bool] = True
     vision_tokens: VisionTokens = ALL_TOKENS
     prunings: ClassVar[tuple[Pruning, ...]] = ("adaptive", "uniform", "pool")
+    # Not a parameter: no policy acts by it, and training leaves it as it is.
+    word_head: Tensor | None = None
     action_out: nn.Linear
 
     @property
@@ -65,6 +68,18 @@ class FlowExpertModel(nn.Module, ABC):
     @abstractmethod
     def language_model(self) -> Decoder:
         """The language model that reads the prefix."""
+
+    def word_logits(self, hidden: Tensor) -> Tensor:
+        """The language model's output to logits over its vocabulary, float32.
+
+        The head is the token embedding, unless a checkpoint has one of its own.
+        """
+        own = self.word_head
+        if own is None:
+            return functional.linear(hidden, self.language_model.embed_tokens.weight).float()
+        if own.device != hidden.device:
+            self.word_head = own = own.to(hidden.device)
+        return functional.linear(hidden, own.to(hidden.dtype)).float()
 
     @abstractmethod
     def image_tokens(self, images_bc3hw: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 
@@ -35,7 +35,10 @@ class LeRobotConfig:
         use_relative_actions: Predict targets minus the present state, except for
             `relative_exclude_joints`.
         action_feature_names: Names of the action's columns, where the checkpoint knows them.
+        fits_any_robot: Whether the network takes states and actions of any size.
     """
+
+    fits_any_robot: ClassVar[bool] = False
 
     raw: Mapping[str, Any]
     features: Features

@@ -48,6 +48,11 @@ class LeRobotFamily(ABC):
     def config(cls, data: Mapping[str, Any], *, folder: Path, files: LocalFiles) -> Any:
         """Read config.json and the sizes that it leaves to other files."""
 
+    @classmethod
+    def planned_config(cls, data: Mapping[str, Any], *, folder: Path) -> Any:
+        """The same as far as it decides sizes, without files that do not."""
+        return cls.config(data, folder=folder, files=NO_LOCAL_FILES)
+
     @staticmethod
     @abstractmethod
     def model(config: Any) -> nn.Module:

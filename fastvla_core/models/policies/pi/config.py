@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from fastvla_core.errors import CheckpointError
 from fastvla_core.models.backbones.decoder import DecoderSize
@@ -26,6 +26,8 @@ class PaliGemmaConfig(LeRobotConfig):
         architecture: File that they were read from; None for published ones.
         image_resolution: Height and width of the images that the network sees.
     """
+
+    fits_any_robot: ClassVar[bool] = True
 
     paligemma: PaliGemmaSize
     architecture: Path | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from fastvla_core.errors import CheckpointError
 from fastvla_core.models.lerobot.config import typed_fields
@@ -58,6 +58,8 @@ class Pi0FastConfig(PaliGemmaConfig):
         draft_width: Tokens that a draft guesses per pass.
     """
 
+    fits_any_robot: ClassVar[bool] = True
+
     words: ActionWords
     text_tokenizer_name: str = "google/paligemma-3b-pt-224"
     action_tokenizer_name: str = "lerobot/fast-action-tokenizer"
@@ -74,17 +76,18 @@ class Pi0FastConfig(PaliGemmaConfig):
 
 
 def read_config(
-    data: Mapping[str, Any], *, folder: Path, files: LocalFiles, tokenizer: TextTokenizer
+    data: Mapping[str, Any], *, folder: Path, files: LocalFiles, words: ActionWords
 ) -> Pi0FastConfig:
     """Read config.json.
 
+    Args:
+        words: From `action_words`.
     Raises:
         CheckpointError: a key is missing or wrong, or asks for what does not exist.
     """
     source = str(folder / "config.json")
     given, _ = common_values(data, folder=folder, files=files)
-    skip = int(data.get("fast_skip_tokens", 128))
-    given["words"] = action_words(tokenizer, skip=skip)
+    given["words"] = words
     config = Pi0FastConfig(**typed_fields(Pi0FastConfig, data, source=source, given=given))
     if data.get("temperature", 0.0) != 0.0:
         raise CheckpointError(

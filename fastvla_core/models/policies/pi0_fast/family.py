@@ -8,13 +8,18 @@ from typing import Any
 
 from fastvla_core.models.heads.ngram_draft import NgramDraft, load_ngram_draft
 from fastvla_core.models.lerobot.fast_tokenizer import load_fast_tokenizer
-from fastvla_core.models.lerobot.files import LocalFiles, find_part
+from fastvla_core.models.lerobot.files import NO_LOCAL_FILES, LocalFiles, find_part
 from fastvla_core.models.lerobot.made_steps import usual_entries
 from fastvla_core.models.lerobot.processor import LeRobotProcessor
 from fastvla_core.models.lerobot.text_tokenizer import TextTokenizer, load_text_tokenizer
 from fastvla_core.models.policies.pi.family import PaliGemmaFamily
 from fastvla_core.models.policies.pi.weights import PI0_FAST_TABLE
-from fastvla_core.models.policies.pi0_fast.config import Pi0FastConfig, action_words, read_config
+from fastvla_core.models.policies.pi0_fast.config import (
+    ActionWords,
+    Pi0FastConfig,
+    action_words,
+    read_config,
+)
 from fastvla_core.models.policies.pi0_fast.model import Pi0Fast
 from fastvla_core.models.policies.pi0_fast.processor import Pi0FastProcessor, TokenizeActions
 
@@ -31,7 +36,14 @@ class Pi0FastFamily(PaliGemmaFamily):
         """See `read_config`."""
         name = str(data.get("text_tokenizer_name", ""))
         tokenizer = load_text_tokenizer(cls.tokenizer_folder(name, folder, files))
-        return read_config(data, folder=folder, files=files, tokenizer=tokenizer)
+        words = action_words(tokenizer, skip=int(data.get("fast_skip_tokens", 128)))
+        return read_config(data, folder=folder, files=files, words=words)
+
+    @classmethod
+    def planned_config(cls, data: Mapping[str, Any], *, folder: Path) -> Pi0FastConfig:
+        """See `read_config`; which ids stand around actions decides no size."""
+        words = ActionWords(bos=0, prefix=(), end=0, last=0)
+        return read_config(data, folder=folder, files=NO_LOCAL_FILES, words=words)
 
     @classmethod
     def entries(cls, config: Pi0FastConfig) -> list[Mapping[str, Any]]:

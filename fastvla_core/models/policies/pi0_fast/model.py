@@ -23,6 +23,7 @@ from fastvla_core.models.heads.token_decoding import (
     decode_greedily,
     decode_speculatively,
 )
+from fastvla_core.models.heads.words import told_by, word_loss
 from fastvla_core.models.policies.pi0_fast.config import Pi0FastConfig
 
 
@@ -85,7 +86,7 @@ class Pi0Fast(nn.Module):
         }
         return self.prefix_tokens({**batch, **begun})
 
-    def head(self, hidden: Tensor) -> Tensor:
+    def word_logits(self, hidden: Tensor) -> Tensor:
         """Logits over the vocabulary, float32; the head is the token embedding."""
         return functional.linear(hidden, self.paligemma.text.embed_tokens.weight).float()
 
@@ -108,20 +109,10 @@ class Pi0Fast(nn.Module):
     def loss(self, batch: Batch, *, generator: torch.Generator | None = None) -> dict[str, Tensor]:
         """Mean cross-entropy of the action tokens behind the first."""
         tokens, mask = batch["action_tokens"], batch["action_token_mask"]
-        prefix = self.prefix_tokens(batch)
-        text = self.paligemma.text
-        count = tokens.shape[1]
-        blocks = torch.cat([prefix.blocks_p, torch.arange(1, count + 1, device=tokens.device)])
-        both = PrefixTokens(
-            torch.cat([prefix.x_bpw, text.embed(tokens)], dim=1),
-            torch.cat([prefix.mask_bp, mask], dim=1),
-            blocks,
-        )
-        hidden, _ = text(both.x_bpw, both.positions_bp, both.allowed)
-        logits = self.head(hidden[:, -count:-1])
-        errors = functional.cross_entropy(logits.mT, tokens[:, 1:], reduction="none")
-        counted = mask[:, 1:]
-        return {"loss": (errors * counted).sum() / counted.sum().clamp_min(1)}
+        told = told_by(self.paligemma.text, self.prefix_tokens(batch), tokens, mask)
+        # The first one begins the actions; nobody has to guess it.
+        logits = self.word_logits(told[:, 1:])
+        return {"loss": word_loss(logits, tokens[:, 1:], mask[:, 1:])}
 
 
 class PaliGemmaContinuation:
@@ -133,7 +124,7 @@ class PaliGemmaContinuation:
             tokens.x_bpw, tokens.positions_bp, tokens.allowed
         )
         self._mask_bp = tokens.mask_bp
-        self.logits_bv = model.head(self.hidden_bpw[:, -1])
+        self.logits_bv = model.word_logits(self.hidden_bpw[:, -1])
 
     def read(self, tokens_bk: Tensor) -> Tensor:
         """Append tokens; the logits [b, k, v] behind each of them."""
@@ -144,7 +135,7 @@ class PaliGemmaContinuation:
         self._mask_bp = torch.cat([self._mask_bp, self._mask_bp.new_ones(tokens_bk.shape)], dim=1)
         allowed = block_mask(new, torch.cat([past_blocks, new]), self._mask_bp)
         hidden, self.past = text(text.embed(tokens_bk), positions, allowed, self.past)
-        return self._model.head(hidden)
+        return self._model.word_logits(hidden)
 
     def forget(self, count: int) -> None:
         """Take back the last `count` tokens."""

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from fastvla_core.errors import CheckpointError
 from fastvla_core.models.backbones.decoder import DecoderSize
@@ -33,6 +33,8 @@ class SmolVLAConfig(LeRobotConfig):
         expert_width_multiplier: Width of the expert over SmolVLM's.
         prefix_length: Tokens that the prefix is padded to, if it has fewer.
     """
+
+    fits_any_robot: ClassVar[bool] = True
 
     vlm: SmolVLMSize
     vlm_model_name: str

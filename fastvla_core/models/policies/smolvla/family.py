@@ -16,7 +16,7 @@ from fastvla_core.models.lerobot.text_tokenizer import load_text_tokenizer
 from fastvla_core.models.policies.smolvla.config import SmolVLAConfig, read_config
 from fastvla_core.models.policies.smolvla.model import SmolVLA
 from fastvla_core.models.policies.smolvla.vlm import PUBLISHED, SmolVLMSize, read_vlm_size
-from fastvla_core.models.policies.smolvla.weights import TABLE
+from fastvla_core.models.policies.smolvla.weights import TABLE, WORD_HEAD
 
 _MARKERS = (("fake_image_token", "global_image_token"), ("fake_image_token",))
 
@@ -42,6 +42,12 @@ class SmolVLAFamily(LeRobotFamily):
     def model(config: SmolVLAConfig) -> SmolVLA:
         """The network with fresh weights."""
         return SmolVLA(config)
+
+    @classmethod
+    def load_weights(cls, model: Any, config: Any, folder: Path) -> None:
+        """The weights, and the head that writes words where the checkpoint has kept it."""
+        super().load_weights(model, config, folder)
+        model.word_head = model.unused.tensors.get(WORD_HEAD)
 
     @classmethod
     def entries(cls, config: SmolVLAConfig) -> list[Mapping[str, Any]]:

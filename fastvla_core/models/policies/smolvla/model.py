@@ -153,12 +153,15 @@ class SmolVLA(FlowExpertModel):
         images_bcnw = seen_bcnw * math.sqrt(self.config.text.width)
         mask_bcn = batch["image_mask"][:, :, None].expand(*images_bcnw.shape[:3])
         images, image_mask = self._with_markers(images_bcnw, mask_bcn)
-        state = self.state_in(batch["state"].to(self.state_in.weight.dtype))[:, None]
         language, token_mask = self.text.embed(batch["tokens"]), batch["token_mask"]
-        x = torch.cat([images, language, state.to(images.dtype)], dim=1)
-        mask = torch.cat([image_mask, token_mask, token_mask.new_ones(len(x), 1)], dim=1)
+        x = torch.cat([images, language], dim=1)
+        mask = torch.cat([image_mask, token_mask], dim=1)
         blocks = torch.zeros(x.shape[1], dtype=torch.long, device=x.device)
-        blocks[-1] = 1
+        if "state" in batch:
+            state = self.state_in(batch["state"].to(self.state_in.weight.dtype))[:, None]
+            x = torch.cat([x, state.to(x.dtype)], dim=1)
+            mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
+            blocks = functional.pad(blocks, (0, 1), value=1)
         missing = max(0, self.config.prefix_length - x.shape[1])
         return PrefixTokens(
             functional.pad(x, (0, 0, 0, missing)),

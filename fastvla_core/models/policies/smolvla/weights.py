@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 from fastvla_core.models.lerobot.key_table import OLD_STATISTICS, KeyTable
 
 _VLM = "model.vlm_with_expert.vlm.model"
+WORD_HEAD = "model.vlm_with_expert.vlm.lm_head.weight"
 _EXPERT = "model.vlm_with_expert.lm_expert"
 _LAYER = (
     ("input_layernorm", "input_norm"),
@@ -40,6 +43,6 @@ TABLE = KeyTable(
         (f"{_EXPERT}.layers.{{}}", "expert.layers.{}"),
         *((f"{_EXPERT}.layers.{{}}.{a}", f"expert.layers.{{}}.{b}") for a, b in _LAYER),
     ),
-    unused=(r"model\.vlm_with_expert\.vlm\.lm_head\.weight",),
+    unused=(re.escape(WORD_HEAD),),
     dropped=(OLD_STATISTICS,),
 )
