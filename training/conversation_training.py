@@ -1,4 +1,4 @@
-"""Co-training: a language model goes on answering questions about pictures while a policy learns to act.
+"""Co-training: a language model goes on answering about pictures while a policy learns to act.
 
 Shapes: m conversations, i pictures.
 """

@@ -1,4 +1,4 @@
-"""What a recipe can say about what is learnt beside the plain loss: its `training` section's parts."""
+"""What a recipe's `training` can say about what is learnt beside the plain loss."""
 
 from __future__ import annotations
 

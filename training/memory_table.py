@@ -13,7 +13,9 @@ from training.memory_plan import plan_memory
 from training.recipe import Recipe, load_recipe
 
 RECIPES = tuple(
-    f"{policy}_{size}gb" for policy in ("smolvla", "pi0", "pi05", "pi0fast") for size in (16, 24, 80)
+    f"{policy}_{size}gb"
+    for policy in ("smolvla", "pi0", "pi05", "pi0fast")
+    for size in (16, 24, 80)
 )
 _PLANNED = ("contract", "policy", "new", "policy_options", "training", "gpu_gb")
 _DOCS = Path(__file__).parents[1] / "docs"

@@ -123,9 +123,7 @@ def test_an_answer_counts_word_by_word_with_its_end(name: str, tmp_path: Path):
     shown = torch.tensor([[True, True], [True, False]])
     turns = [("How many cubes?", "One red cube."), ("What colour is it?", "Blue.")]
     text = policy.processor.tokenizers["tokenizer"]
-    asked, mask = text.encode(
-        [f"{q}\n" for q, _ in turns], max_length=99, pad_to=None, cut=False
-    )
+    asked, mask = text.encode([f"{q}\n" for q, _ in turns], max_length=99, pad_to=None, cut=False)
     said: list[torch.Tensor] = []
     with torch.no_grad():
         for row, (_, answer) in enumerate(turns):
@@ -134,9 +132,7 @@ def test_an_answer_counts_word_by_word_with_its_end(name: str, tmp_path: Path):
             seen = {"images": pixels[one][:, shown[row]], "image_mask": shown[one][:, shown[row]]}
             words = {"tokens": known, "token_mask": torch.ones_like(known, dtype=torch.bool)}
             tokens = model.prefix_tokens({**seen, **words})
-            hidden, layers = model.language_model(
-                tokens.x_bpw, tokens.positions_bp, tokens.allowed
-            )
+            hidden, layers = model.language_model(tokens.x_bpw, tokens.positions_bp, tokens.allowed)
             read = Prefix(layers, tokens.mask_bp)
             told = [hidden[:, -1]]
             right = [*text.plain_ids(answer), text.special_id("eos_token")]

@@ -223,7 +223,9 @@ def test_a_network_without_a_flow_expert_is_refused():
     assert "knowledge_insulation" in caught.value.mend
 
 
-@pytest.mark.parametrize("wrong", [{"bins": 1}, {"weight": 0.0}, {"limit": -1.0}, {"depth": 0}, {"max_tokens": 1}])
+@pytest.mark.parametrize(
+    "wrong", [{"bins": 1}, {"weight": 0.0}, {"limit": -1.0}, {"depth": 0}, {"max_tokens": 1}]
+)
 def test_numbers_that_teach_nothing_are_refused(wrong: dict[str, float]):
     with pytest.raises(DatasetError, match="teach nothing"):
         InsulationTraining(**wrong)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -88,3 +89,20 @@ def test_where_weights_are_in_parts_the_mend_is_none_that_parts_rule_out():
 
 def test_what_fits_is_let_through():
     require_memory(LARGE, LARGE.total, config=RUN)
+
+
+def test_what_a_run_needs_is_measured_once_however_often_it_is_asked(tmp_path: Path, monkeypatch):
+    """The passes that measure it are the run's whole start, where a step is slow."""
+    measured: list[int] = []
+    measure = finetune.estimate_memory
+
+    def counted(*args: Any, **options: Any) -> MemoryEstimate:
+        measured.append(options["part"])
+        return measure(*args, **options)
+
+    monkeypatch.setattr(finetune, "estimate_memory", counted)
+    run, _ = trainer(tmp_path, dataclasses.replace(CONFIG, steps=1))
+    said = run.memory.in_words()
+    run.run()
+    assert run.memory.in_words() == said
+    assert measured == [4]

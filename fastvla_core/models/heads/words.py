@@ -71,7 +71,8 @@ def behind_each(text: Decoder, prefix: Prefix, words_bn: Tensor) -> Tensor:
 
 def word_loss(logits_bnv: Tensor, words_bn: Tensor, counted_bn: Tensor) -> Tensor:
     """Mean cross-entropy of the words that count, a scalar."""
-    errors = functional.cross_entropy(logits_bnv.flatten(0, 1), words_bn.flatten(), reduction="none")
+    logits, words = logits_bnv.flatten(0, 1), words_bn.flatten()
+    errors = functional.cross_entropy(logits, words, reduction="none")
     counted = counted_bn.flatten()
     return (errors * counted).sum() / counted.sum().clamp_min(1)
 
