@@ -7,11 +7,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from fastvla_core.cli import main
 from fastvla_core.errors import DatasetError
 from fastvla_core.models.lora import LoraConfig
-from tests.training.test_finetune import CONFIG, trainer
+from fastvla_core.robot_adaptation import adapted_policy
+from tests.core.models.heads.contexts import make_fast_tokenizer
+from tests.core.models.lerobot.checkpoints import copied
+from tests.training.test_finetune import CONFIG, CONTRACT, dataset_for, trainer
+from training.finetune import Trainer
 from training.learning_options import InsulationTraining
 from training.live_memory import LiveBytes
 from training.memory_plan import plan_memory, require_planned
@@ -59,6 +64,53 @@ def test_adapters_on_packed_weights_and_a_discrete_head_are_planned():
     assert packed.gradients < 0.1 * plain.gradients
     insulated = plan_memory(tiny(insulation=InsulationTraining(width=64)))
     assert insulated.weights > plain.weights
+
+
+def published(folder: Path, **training: object) -> Recipe:
+    """A tiny checkpoint of no robot, to be adapted to the table-top's."""
+    changed = dataclasses.replace(CONFIG, **training)
+    return dataclasses.replace(
+        TINY, new=False, policy=str(folder), policy_options={}, training=changed
+    )
+
+
+def test_a_policy_that_writes_its_actions_is_planned_as_it_is_measured(tmp_path: Path):
+    folder, random = copied("pi0_fast", tmp_path), torch.Generator().manual_seed(0)
+    policy = adapted_policy(
+        str(folder),
+        contract=CONTRACT,
+        dt_s=0.1,
+        state_ns=torch.randn(9, 7, generator=random),
+        actions_nta=torch.randn(9, 10, 7, generator=random),
+        floor_a=torch.full((7,), 0.01),
+    )
+    dataset = dataset_for(policy)
+    real = Trainer(policy, dataset=dataset, config=CONFIG, out=tmp_path / "out").memory
+    # A run on a CPU takes attention apart, and its scores are kept.
+    with sdpa_kernel(SDPBackend.MATH):
+        planned = plan_memory(published(folder))
+    for name in ("weights", "gradients", "optimizer", "averages", "part"):
+        assert getattr(planned, name) == getattr(real, name), name
+    assert planned.activations == pytest.approx(real.activations, rel=0.15)
+
+
+def test_the_longest_chunk_in_tokens_is_planned(tmp_path: Path):
+    folder = copied("pi0", tmp_path)
+    plain, short, long = (
+        plan_memory(published(folder, insulation=insulation))
+        for insulation in (
+            None,
+            InsulationTraining(tokens="fast", max_tokens=16),
+            InsulationTraining(tokens="fast", max_tokens=64),
+        )
+    )
+    # The language model writes them: there is no head.
+    assert plain.weights == short.weights
+    assert plain.activations < short.activations < long.activations
+    fast = InsulationTraining(
+        tokens="fast", action_tokenizer=str(make_fast_tokenizer(tmp_path / "fast")), width=64
+    )
+    assert plan_memory(tiny(insulation=fast)).weights > plan_memory(TINY).weights
 
 
 def test_a_run_that_cannot_fit_is_refused_with_the_first_change_that_does():
