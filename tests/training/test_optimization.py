@@ -73,8 +73,9 @@ def kept_bytes(model: Any, batch: Any) -> int:
     return total
 
 
-@pytest.mark.parametrize("attention", ["cross", "joint"])
-@pytest.mark.parametrize("family", ["smolvlm", "qwen2_vl", "gemma3"])
+@pytest.mark.parametrize(
+    ("family", "attention"), [("smolvlm", "cross"), ("smolvlm", "joint"), ("gemma3", "joint")]
+)
 def test_a_transformers_backbone_computes_again_too(family: str, attention: str, tmp_path: Path):
     """Hidden states for a head that reads them, keys and values for one that attends to them."""
     pytest.importorskip("transformers")
