@@ -221,8 +221,8 @@ def _batch(config: Any, part: int, training: TrainConfig) -> dict[str, Tensor]:
         action = len(config.action_names)
     else:
         cameras = len(config.features.cameras)
-        raw = config.raw
-        state, action = (int(raw.get(f"max_{kind}_dim", 32)) for kind in ("state", "action"))
+        # What reads and writes them as words has no width for them.
+        state, action = (getattr(config, f"max_{kind}_dim", 0) for kind in ("state", "action"))
     words = (part, config.tokenizer_max_length)
     batch = {
         "images": torch.zeros(part, cameras, 3, *config.image_resolution),
