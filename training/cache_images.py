@@ -65,5 +65,5 @@ class CachedImages:
         numbers = np.searchsorted(self._ends, wanted.reshape(-1), side="right")
         inside = wanted.reshape(-1) - self._first[np.minimum(numbers, len(self._first) - 1)]
         for k, (number, row) in enumerate(zip(numbers.tolist(), inside.tolist())):
-            flat[k] = self._shards[number].picture(self._camera, row)
+            self._shards[number].read_picture(self._camera, row, out=flat[k])
         return out
