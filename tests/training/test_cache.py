@@ -397,6 +397,38 @@ def test_a_jpeg_that_is_damaged_inside_looks_as_it_does_live(tmp_path, contract)
     assert verify_cache(tmp_path / "cache").problems == ()
 
 
+@pytest.mark.parametrize("format", ["raw", "jpeg"])
+def test_a_batch_holds_the_pictures_of_its_frames(tmp_path, contract, format):
+    """Raw ones are in memory, JPEGs are unpacked; cameras differ in size."""
+    front, *others = contract.cameras
+    contract = dataclasses.replace(
+        contract, cameras=(dataclasses.replace(front, width=24, height=20), *others)
+    )
+    random = np.random.default_rng(0)
+    with EpisodeWriter(tmp_path / "bag", contract=contract, instruction="x") as writer:
+        for k in range(6):
+            for camera in contract.policy_cameras:
+                pixels = random.integers(0, 256, (camera.height, camera.width, 3), np.uint8)
+                writer.image(camera.name, stamp_ns=10**9 + k * 10**8, image=pixels)
+            writer.joint_state(
+                contract.state_names, stamp_ns=10**9 + k * 10**8, positions=np.zeros(7)
+            )
+        writer.close("success")
+    pictures = Pictures(format=format)
+    convert(tmp_path / "bag", tmp_path / "out", contract, pictures=pictures, action="next_state")
+    cache = open_cache(tmp_path / "out")
+    dataset = StepDataset(cache, cameras=cache.cameras, chunk_size=2, validation=0.0)
+    frames = np.array([4, 0, 2, 0])
+    batch = dataset.batch(frames)
+    assert {name: tuple(t.shape) for name, t in batch.images.items()} == {
+        "front": (4, 20, 24, 3),
+        "wrist": (4, 12, 16, 3),
+    }
+    for name, pixels in batch.images.items():
+        assert pixels.is_contiguous()
+        assert np.array_equal(pixels.numpy(), cache.images[name][frames])
+
+
 def test_a_missing_picture_is_masked_and_never_made_up(write_episode, tmp_path, contract):
     cameras = tuple(dataclasses.replace(c, required=c.name != "wrist") for c in contract.cameras)
     optional = dataclasses.replace(contract, cameras=cameras)
