@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -134,12 +134,8 @@ class CacheManifest:
         return hashlib.sha256(text.encode()).hexdigest()
 
 
-class ImageRows(Protocol):
-    """Pictures by row: an array, or files that are unpacked when they are asked for."""
-
-    def __getitem__(self, rows: Any, /) -> NDArray[np.uint8]: ...
-
-    def __len__(self) -> int: ...
+ImageRows: TypeAlias = CachedImages | NDArray[np.uint8]
+"""Pictures by row: files that are unpacked when they are asked for, or an array."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

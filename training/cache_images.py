@@ -61,9 +61,12 @@ class CachedImages:
             rows = np.arange(*rows.indices(len(self)))
         wanted = np.asarray(rows, np.int64)
         out = np.empty((*wanted.shape, *self._shape), np.uint8)
-        flat = out.reshape(-1, *self._shape)
-        numbers = np.searchsorted(self._ends, wanted.reshape(-1), side="right")
-        inside = wanted.reshape(-1) - self._first[np.minimum(numbers, len(self._first) - 1)]
-        for k, (number, row) in enumerate(zip(numbers.tolist(), inside.tolist())):
-            flat[k] = self._shards[number].picture(self._camera, row)
+        self.read(wanted.reshape(-1), out=out.reshape(-1, *self._shape))
         return out
+
+    def read(self, rows: NDArray[np.int64], *, out: NDArray[np.uint8]) -> None:
+        """The pictures of `rows` [N] into `out` [N, H, W, 3], contiguous."""
+        numbers = np.searchsorted(self._ends, rows, side="right")
+        inside = rows - self._first[np.minimum(numbers, len(self._first) - 1)]
+        for k, (number, row) in enumerate(zip(numbers.tolist(), inside.tolist())):
+            self._shards[number].read_picture(self._camera, row, out=out[k])

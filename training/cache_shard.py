@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, Literal
 
 import cv2
@@ -23,6 +22,7 @@ from numpy.typing import NDArray
 
 from fastvla_core.errors import DatasetError
 from fastvla_core.robot.contract import CameraSpec, RobotContract
+from fastvla_core.robot.packed import unpack_rgb_into
 from training.bags.episodes import EpisodeTable
 
 MAGIC = b"FVLAEP02"
@@ -40,7 +40,8 @@ class Pictures:
     """How the pictures of a cache are stored.
 
     Attributes:
-        format: `raw` pixels, `jpeg` of quality 95, or by size (`auto`): raw up to 128 x 128.
+        format: `raw` pixels, `jpeg`, or by size (`auto`): raw up to 128 x 128. JPEG is the
+            recording's own file where it has the size that is wanted, else of quality 95.
         longest_side: Larger pictures are scaled down to it, with their aspect ratio; 0: never.
     """
 
@@ -128,11 +129,17 @@ class ShardWriter:
         finally:
             self._temporary.unlink(missing_ok=True)
 
-    def add(self, images: Mapping[str, NDArray[np.uint8]]) -> None:
-        """Take the pictures of the next step, uint8 [H, W, 3] RGB by camera."""
+    def add(
+        self,
+        images: Mapping[str, NDArray[np.uint8]],
+        *,
+        files: Mapping[str, NDArray[np.uint8]] = MappingProxyType({}),
+    ) -> None:
+        """Take the pictures of the next step, uint8 [H, W, 3] RGB by camera; see `FrameSink`."""
         for camera in self._cameras:
-            image = images.get(camera.name)
-            place = (0, 0) if image is None else self._picture(camera, image)
+            image, place = images.get(camera.name), (0, 0)
+            if image is not None:
+                place = self._picture(camera, image, file=files.get(camera.name))
             self._places[camera.name].append(place)
 
     def finish(self, table: EpisodeTable) -> tuple[int, str]:
@@ -173,7 +180,9 @@ class ShardWriter:
         is_jpeg = self._pictures.is_jpeg(height=shape[0], width=shape[1])
         return {"shape": list(shape), "format": "jpeg" if is_jpeg else "raw"}
 
-    def _picture(self, camera: CameraSpec, image: NDArray[np.uint8]) -> tuple[int, int]:
+    def _picture(
+        self, camera: CameraSpec, image: NDArray[np.uint8], *, file: NDArray[np.uint8] | None
+    ) -> tuple[int, int]:
         height, width = image.shape[:2]
         shape = self._pictures.shape(height=height, width=width)
         known = self._shapes.setdefault(camera.name, shape)
@@ -183,15 +192,16 @@ class ShardWriter:
                 f"{known[1]}x{known[0]}",
                 mend="one episode has pictures of one size; split the recording there",
             )
+        is_jpeg = self._pictures.is_jpeg(height=shape[0], width=shape[1])
         if shape != image.shape:
             image = scaled_down(image, height=shape[0], width=shape[1])
-        if not self._pictures.is_jpeg(height=shape[0], width=shape[1]):
-            data = np.ascontiguousarray(image).tobytes()
-            return self._write(data), len(data)
-        packed = pack_jpeg(image)
-        return self._write(packed), len(packed)
+        elif is_jpeg and file is not None:
+            # Packed anew it would be larger, and no longer what the live node sees.
+            return self._write(file.data), len(file)
+        data = pack_jpeg(image) if is_jpeg else np.ascontiguousarray(image).reshape(-1).data
+        return self._write(data), len(data)
 
-    def _write(self, data: bytes) -> int:
+    def _write(self, data: bytes | memoryview) -> int:
         at = self._at
         self._file.write(data)
         self._hash.update(data)
@@ -247,17 +257,25 @@ class Shard:
         Raises:
             DatasetError: its bytes are damaged.
         """
-        at, size = (int(v) for v in self.columns[f"place.{camera}"][row])
-        shape = self.shape(camera)
-        if not size:
-            return np.zeros(shape, np.uint8)
-        stored = self._content[at : at + size]
-        if self.is_raw(camera) and size == math.prod(shape):
-            return stored.reshape(shape)
-        pixels = unpack_jpeg(stored) if len(stored) == size else None
-        if pixels is None or pixels.shape != shape:
-            raise _broken(self.path, f"picture {row} of camera '{camera}' is damaged")
+        pixels = np.empty(self.shape(camera), np.uint8)
+        self.read_picture(camera, row, out=pixels)
         return pixels
+
+    def read_picture(self, camera: str, row: int, *, out: NDArray[np.uint8]) -> None:
+        """As `picture`, into `out`.
+
+        Raises:
+            DatasetError: its bytes are damaged.
+        """
+        at, size = self.columns[f"place.{camera}"][row].tolist()
+        if not size:
+            out[...] = 0
+            return
+        stored = self._content[at : at + size]
+        if self.is_raw(camera) and size == out.size:
+            out[...] = stored.reshape(out.shape)
+        elif len(stored) != size or not unpack_rgb_into(out, stored):
+            raise _broken(self.path, f"picture {row} of camera '{camera}' is damaged")
 
     def check(self) -> None:
         """Compare the content with the checksum in the file.
@@ -299,15 +317,6 @@ def scaled_down(image: NDArray[np.uint8], *, height: int, width: int) -> NDArray
     if image.shape[:2] == (height, width):
         return image
     return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
-
-
-def unpack_jpeg(data: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
-    """uint8 [H, W, 3] RGB of a JPEG file; None where it cannot be read."""
-    try:
-        pixels = cv2.imdecode(data, cv2.IMREAD_COLOR_RGB)
-    except cv2.error:
-        return None
-    return None if pixels is None else np.asarray(pixels, np.uint8)
 
 
 def _broken(path: Path, what: str) -> DatasetError:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import math
 import os
 import threading
 from collections.abc import Callable, Generator, Mapping
@@ -152,9 +153,7 @@ class StepDataset:
             left = mask & ~dropped
             mask = np.where(left.any(1, keepdims=True), left, mask)
         return {
-            "images": {
-                n: torch.from_numpy(np.asarray(self._images[n][frames])) for n in self.cameras
-            },
+            "images": _gathered({name: self._images[name] for name in self.cameras}, frames),
             "image_mask": torch.from_numpy(mask),
             "state": torch.from_numpy(np.asarray(cache.state[frames])),
         }
@@ -176,6 +175,27 @@ class StepDataset:
         rows = self._chunk_rows(self.training_frames)
         state = torch.from_numpy(np.asarray(self._cache.state[self.training_frames]))
         return state, torch.from_numpy(np.asarray(self._cache.label)[rows])
+
+
+def _gathered(images: Mapping[str, ImageRows], frames: NDArray[np.int64]) -> dict[str, Tensor]:
+    """The pictures of frames [B] by camera, uint8 [B, H, W, 3].
+
+    All are in one block. That is seldom more than 32 MB, and memory of up to that size glibc keeps
+    for the next batch once the first was freed; what it takes anew from the system costs a
+    seventh of the time in which small JPEGs are unpacked.
+    """
+    shapes = [(len(frames), *rows.shape[1:]) for rows in images.values()]
+    ends = np.cumsum([math.prod(shape) for shape in shapes]).tolist()
+    block, found = np.empty(ends[-1], np.uint8), {}
+    for (name, rows), shape, end in zip(images.items(), shapes, ends):
+        out = block[end - math.prod(shape) : end].reshape(shape)
+        if isinstance(rows, CachedImages):
+            rows.read(frames, out=out)
+        else:
+            # The default mode would gather into a copy first; frames are rows that are there.
+            np.take(rows, frames, axis=0, out=out, mode="clip")
+        found[name] = torch.from_numpy(out)
+    return found
 
 
 def _resident(images: Mapping[str, ImageRows]) -> Mapping[str, ImageRows]:

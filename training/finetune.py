@@ -19,6 +19,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from fastvla_core.errors import DatasetError
 from fastvla_core.models.adapters import add_adapters, merged_state, save_adapter
+from fastvla_core.models.seeding import seeded_beside
 from fastvla_core.models.weightless import weightless_copy
 from fastvla_core.policy import FastVLA
 from fastvla_core.quant import memory_bytes
@@ -316,7 +317,7 @@ class Trainer:
         generator = torch.Generator().manual_seed(seed)
         kept = saved_activations(self._config.activations, device=self._policy.device)
         with gradients_shared(self._measure, when=last):
-            with self._precision(), kept:
+            with self._precision(), kept, seeded_beside(generator, self._policy.device):
                 loss = self._measure(self._prepared(batch), generator, step)
             self._scaler.scale(loss / self._config.accumulate).backward()
         return float(loss.detach())
@@ -382,7 +383,7 @@ class Trainer:
         generator = torch.Generator().manual_seed(1)
         for _ in range(batches):
             chosen = random.choice(frames, self._config.batch_size)
-            with self._precision():
+            with self._precision(), seeded_beside(generator, self._policy.device):
                 batch = self._prepared(self._dataset.batch(chosen))
                 losses.append(float(self._measure(batch, generator, self._config.steps)))
         return float(np.mean(losses))

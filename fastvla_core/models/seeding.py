@@ -19,3 +19,10 @@ def seeded(generator: torch.Generator, device: torch.device) -> Iterator[None]:
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(int(seed))
         yield
+
+
+def seeded_beside(
+    generator: torch.Generator, device: torch.device
+) -> contextlib.AbstractContextManager[None]:
+    """As `seeded`, but `generator` goes on as if nothing had been drawn from it."""
+    return seeded(generator.clone_state(), device)

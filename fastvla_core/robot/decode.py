@@ -18,7 +18,10 @@ from fastvla_core.robot.contract import CameraSpec
 from fastvla_core.robot.depth import decode_compressed_depth, to_metres
 from fastvla_core.robot.encodings import COLOR_ENCODINGS, LAYOUTS, view_image
 from fastvla_core.robot.foreign_words import clipped
-from fastvla_core.robot.packed import unpack
+from fastvla_core.robot.packed import ColorOrder, is_cut, unpack, unpack_color_jpeg
+
+# The order to ask for, so that what was compressed in the other comes out as RGB.
+_TO_RGB: dict[str, ColorOrder] = {"bgr": "RGB", "rgb": "BGR"}
 
 
 def decode_camera(
@@ -80,6 +83,11 @@ def decode_compressed(data: Any, *, format: str, where: str) -> NDArray[np.uint8
     Source: compressed_image_transport's subscriber.
     """
     original, _, codec = format.partition(";")
+    # Files are read as BGR; who compressed RGB pixels as if they were BGR says so.
+    order = "rgb" if "compressed rgb" in codec else "bgr"
+    colors = None if is_cut(data) else unpack_color_jpeg(data, order=_TO_RGB[order])
+    if colors is not None:
+        return colors
     pixels = unpack(data, format=format, where=where)
     deep = pixels.dtype == np.uint16
     if pixels.ndim == 2:
@@ -91,8 +99,6 @@ def decode_compressed(data: Any, *, format: str, where: str) -> NDArray[np.uint8
     elif pixels.shape[2] == 4:
         name = "bgra16" if deep else "bgra8"
     else:
-        # OpenCV reads files as BGR; who compressed RGB pixels as if they were BGR says so.
-        order = "rgb" if "compressed rgb" in codec else "bgr"
         name = f"{order}{16 if deep else 8}"
     return _to_rgb(pixels, name, where)
 

@@ -42,16 +42,18 @@ def decode_joint_state(
         if name in by_name:
             raise MessageError(f"{topic}: joint '{clipped(name)}' is there twice")
         by_name[name] = float(position)
-    missing = [name for name in contract.state_names if name not in by_name]
+    ours = contract.state_names
+    missing = [name for name in ours if name not in by_name]
     if missing:
         raise MessageError(
             f"{topic}: no position for {', '.join(missing)}; the message has {listed(names)}",
             mend="publish all joints in one message, or map the names in joint_states.names",
         )
     with np.errstate(over="ignore"):  # what float32 cannot hold is infinite, and refused below
-        state = np.asarray([by_name[name] for name in contract.state_names], np.float32)
-    bad = [n for n, value in zip(contract.state_names, state) if not np.isfinite(value)]
-    if bad:
+        state = np.asarray([by_name[name] for name in ours], np.float32)
+    finite = np.isfinite(state)
+    if not finite.all():
+        bad = [name for name, good in zip(ours, finite) if not good]
         raise MessageError(
             f"{topic}: the position of {', '.join(bad)} is not finite",
             mend="check the encoder or the driver of this joint",

@@ -1,8 +1,14 @@
-"""JPEG and PNG files in messages, as pixels."""
+"""JPEG and PNG files in messages and in caches, as pixels.
+
+OpenCV reads them all. Colour JPEG is read by simplejpeg where that is installed: both are
+libjpeg-turbo and give the same pixels, but it takes a tenth to a fifth less time, gives RGB at
+once, and writes where it is told to.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+import functools
+from typing import Any, Literal, TypeAlias
 
 import cv2
 import numpy as np
@@ -13,8 +19,13 @@ from fastvla_core.robot.foreign_words import clipped
 
 # A file's start and what must stand near its end. OpenCV fills the missing part of a cut file
 # with grey and says nothing; drivers may pad what they send.
-_ENDS = {b"\xff\xd8": b"\xff\xd9", b"\x89PNG": b"IEND"}
+JPEG_START = b"\xff\xd8"
+_ENDS = {JPEG_START: b"\xff\xd9", b"\x89PNG": b"IEND"}
 _TAIL = 1024
+# More than cameras have. OpenCV refuses absurd sizes; simplejpeg would fill the memory.
+_MOST_PIXELS = 1 << 26
+
+ColorOrder: TypeAlias = Literal["RGB", "BGR"]
 
 
 def is_cut(data: Any) -> bool:
@@ -44,6 +55,59 @@ def unpack(data: Any, *, format: str, where: str) -> NDArray[Any]:
             mend="publish whole JPEG or PNG images (image_transport `compressed`)",
         )
     return pixels
+
+
+def unpack_color_jpeg(
+    data: Any, *, order: ColorOrder = "RGB", out: NDArray[np.uint8] | None = None
+) -> NDArray[np.uint8] | None:
+    """The pixels of a colour JPEG file, uint8 [H, W, 3]; None where OpenCV has to be asked.
+
+    That is another kind of file, a damaged one, one that does not fit `out`, or any where
+    simplejpeg is not installed.
+
+    Args:
+        data: As in `unpack`.
+        out: Where to put them, contiguous.
+    """
+    simplejpeg = _simplejpeg()
+    if simplejpeg is None:
+        return None
+    try:
+        height, width, colors, _ = simplejpeg.decode_jpeg_header(data)
+        fits = out is None or out.shape == (height, width, 3)
+        if colors != "YCbCr" or height * width > _MOST_PIXELS or not fits:
+            return None
+        return simplejpeg.decode_jpeg(data, order, buffer=out)
+    # Of anything that is odd, even where libjpeg only warns.
+    except ValueError:
+        return None
+
+
+def unpack_rgb_into(out: NDArray[np.uint8], data: NDArray[np.uint8]) -> bool:
+    """Unpack a JPEG file into uint8 [H, W, 3] RGB; whether it is one, and of that size.
+
+    Its pixels are those of a `sensor_msgs/CompressedImage` that holds the same file.
+    """
+    if unpack_color_jpeg(data, out=out) is not None:
+        return True
+    try:
+        # As in messages, a camera that was held upright is not turned.
+        pixels = cv2.imdecode(data, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
+    except cv2.error:
+        return False
+    if pixels is None or pixels.shape != out.shape:
+        return False
+    out[...] = pixels
+    return True
+
+
+@functools.cache
+def _simplejpeg() -> Any:
+    try:
+        import simplejpeg
+    except ImportError:
+        return None
+    return simplejpeg
 
 
 def _decode(buffer: NDArray[np.uint8]) -> NDArray[Any] | None:

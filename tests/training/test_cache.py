@@ -13,12 +13,14 @@ import sys
 import tracemalloc
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
 from fastvla_core.cli import main
 from fastvla_core.errors import DatasetError
 from tests.core.bags.small_disk import can_mount, python_on_small_disk
+from training.bags import messages
 from training.bags.episodes import align_episode, episode_steps
 from training.bags.reader import open_bag
 from training.bags.splitting import parse_split
@@ -316,6 +318,115 @@ def test_jpeg_pictures_are_scaled_and_close(write_episode, tmp_path, contract):
     # Noise of a few pixels is the worst that JPEG can be given.
     assert abs(cache.images["front"][:].astype(int) - exact).mean() < 25
     assert verify_cache(tmp_path / "jpeg").problems == ()
+
+
+def jpeg_recording(folder: Path, contract, *, files: list[bytes], format: str = "jpeg"):
+    """One JPEG message per camera and step of 0.1 s; the contract that goes with it."""
+    cameras = tuple(dataclasses.replace(c, transport="compressed") for c in contract.cameras)
+    contract = dataclasses.replace(contract, cameras=cameras)
+    types, kind = messages.typestore().types, messages.COMPRESSED_IMAGE
+    with EpisodeWriter(folder, contract=contract, instruction="x") as writer:
+        for k, file in enumerate(files):
+            stamp_ns = 10**9 + k * 10**8
+            header = types["std_msgs/msg/Header"](stamp=messages.stamp_of(stamp_ns), frame_id="")
+            data = np.frombuffer(file, np.uint8)
+            message = types[kind](header=header, format=format, data=data)
+            for camera in contract.policy_cameras:
+                writer.write(camera.topic, type_name=kind, message=message, stamp_ns=stamp_ns)
+            writer.joint_state(contract.state_names, stamp_ns=stamp_ns, positions=np.zeros(7))
+        writer.close("success")
+    return contract
+
+
+def jpeg_files(count: int) -> list[bytes]:
+    """Coarse ones: packed anew they would be other pictures."""
+    random = np.random.default_rng(0)
+    noise = random.integers(0, 256, (count, 12, 16, 3), np.uint8)
+    return [
+        cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, 40])[1].tobytes()
+        for pixels in noise
+    ]
+
+
+def test_jpeg_files_are_kept_as_they_were_recorded(tmp_path, contract):
+    files = jpeg_files(8)
+    packed = jpeg_recording(tmp_path / "bag", contract, files=files)
+    options = {"action": "next_state", "pictures": Pictures(format="jpeg")}
+    convert(tmp_path / "bag", tmp_path / "cache", packed, **options)
+    cache = open_cache(tmp_path / "cache")
+    with open_bag(tmp_path / "bag") as bag:
+        steps = episode_steps(bag, contract=packed, action="next_state")
+    assert len(cache) == len(steps) == 7
+    for camera, pixels in steps.images.items():
+        # What the live node sees, byte for byte.
+        assert np.array_equal(cache.images[camera][:], pixels)
+        assert cache.images[camera].stored_bytes == sum(map(len, files[:7]))
+    assert verify_cache(tmp_path / "cache").problems == ()
+
+
+def test_jpeg_files_of_another_size_are_packed_anew(tmp_path, contract):
+    packed = jpeg_recording(tmp_path / "bag", contract, files=jpeg_files(4))
+    options = {"action": "next_state", "pictures": Pictures(format="jpeg", longest_side=8)}
+    convert(tmp_path / "bag", tmp_path / "cache", packed, **options)
+    assert open_cache(tmp_path / "cache").images["front"][:].shape == (3, 6, 8, 3)
+
+
+def test_jpeg_files_whose_colours_only_the_message_tells_are_packed_anew(tmp_path, contract):
+    blue = np.full((12, 16, 3), (220, 40, 20), np.uint8)
+    files = [cv2.imencode(".jpg", blue)[1].tobytes()] * 4
+    packed = jpeg_recording(
+        tmp_path / "bag", contract, files=files, format="rgb8; jpeg compressed rgb8"
+    )
+    options = {"action": "next_state", "pictures": Pictures(format="jpeg")}
+    convert(tmp_path / "bag", tmp_path / "cache", packed, **options)
+    pixels = open_cache(tmp_path / "cache").images["front"][:]
+    # The file alone says BGR; the message says that it was compressed as RGB.
+    assert np.abs(pixels.astype(int) - (220, 40, 20)).max() < 12
+
+
+def test_a_jpeg_that_is_damaged_inside_looks_as_it_does_live(tmp_path, contract):
+    files = jpeg_files(8)
+    files[3] = files[3][:100] + files[3][-2:]
+    packed = jpeg_recording(tmp_path / "bag", contract, files=files)
+    options = {"action": "next_state", "pictures": Pictures(format="jpeg")}
+    convert(tmp_path / "bag", tmp_path / "cache", packed, **options)
+    cache = open_cache(tmp_path / "cache")
+    with open_bag(tmp_path / "bag") as bag:
+        steps = episode_steps(bag, contract=packed, action="next_state")
+    assert np.array_equal(cache.images["front"][:], steps.images["front"])
+    assert verify_cache(tmp_path / "cache").problems == ()
+
+
+@pytest.mark.parametrize("format", ["raw", "jpeg"])
+def test_a_batch_holds_the_pictures_of_its_frames(tmp_path, contract, format):
+    """Raw ones are in memory, JPEGs are unpacked; cameras differ in size."""
+    front, *others = contract.cameras
+    contract = dataclasses.replace(
+        contract, cameras=(dataclasses.replace(front, width=24, height=20), *others)
+    )
+    random = np.random.default_rng(0)
+    with EpisodeWriter(tmp_path / "bag", contract=contract, instruction="x") as writer:
+        for k in range(6):
+            for camera in contract.policy_cameras:
+                pixels = random.integers(0, 256, (camera.height, camera.width, 3), np.uint8)
+                writer.image(camera.name, stamp_ns=10**9 + k * 10**8, image=pixels)
+            writer.joint_state(
+                contract.state_names, stamp_ns=10**9 + k * 10**8, positions=np.zeros(7)
+            )
+        writer.close("success")
+    pictures = Pictures(format=format)
+    convert(tmp_path / "bag", tmp_path / "out", contract, pictures=pictures, action="next_state")
+    cache = open_cache(tmp_path / "out")
+    dataset = StepDataset(cache, cameras=cache.cameras, chunk_size=2, validation=0.0)
+    frames = np.array([4, 0, 2, 0])
+    batch = dataset.batch(frames)
+    assert {name: tuple(t.shape) for name, t in batch.images.items()} == {
+        "front": (4, 20, 24, 3),
+        "wrist": (4, 12, 16, 3),
+    }
+    for name, pixels in batch.images.items():
+        assert pixels.is_contiguous()
+        assert np.array_equal(pixels.numpy(), cache.images[name][frames])
 
 
 def test_a_missing_picture_is_masked_and_never_made_up(write_episode, tmp_path, contract):

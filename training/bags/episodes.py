@@ -74,8 +74,14 @@ class EpisodeSteps(EpisodeTable):
 class FrameSink(Protocol):
     """Takes the pictures of step after step, so that no recording has to fit into memory."""
 
-    def add(self, images: Mapping[str, NDArray[np.uint8]]) -> None:
-        """Take the pictures of the next step by camera; one that is missing is absent."""
+    def add(
+        self, images: Mapping[str, NDArray[np.uint8]], *, files: Mapping[str, NDArray[np.uint8]]
+    ) -> None:
+        """Take the pictures of the next step by camera; one that is missing is absent.
+
+        Args:
+            files: The JPEG files that pictures were unpacked from, where there are any.
+        """
         ...
 
 
@@ -134,7 +140,10 @@ class _Frames:
     def __init__(self) -> None:
         self.images: list[Mapping[str, NDArray[np.uint8]]] = []
 
-    def add(self, images: Mapping[str, NDArray[np.uint8]]) -> None:
+    def add(
+        self, images: Mapping[str, NDArray[np.uint8]], *, files: Mapping[str, NDArray[np.uint8]]
+    ) -> None:
+        del files
         self.images.append(images)
 
 
@@ -276,7 +285,7 @@ class _Stepper:
     def _keep(self, seen: Observation) -> None:
         present = [camera.name in seen.images for camera in self._contract.policy_cameras]
         self._steps.append(_Step(seen.stamp_ns, self._tick, seen.state, present))
-        self._sink.add(seen.images)
+        self._sink.add(seen.images, files=self._streams.jpeg_files(seen.images))
 
 
 def _stack(frames: list[Mapping[str, NDArray[np.uint8]]], camera: CameraSpec) -> NDArray[np.uint8]:

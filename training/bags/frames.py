@@ -15,7 +15,7 @@ from fastvla_core.errors import BagError, MessageError
 from fastvla_core.robot.contract import CameraSpec
 from fastvla_core.robot.decode import check_camera, decode_camera
 from fastvla_core.robot.encodings import LAYOUTS
-from fastvla_core.robot.packed import is_cut
+from fastvla_core.robot.packed import JPEG_START, is_cut
 from training.bags import messages
 
 
@@ -29,6 +29,16 @@ class PendingFrame:
     def pixels(self) -> NDArray[Any]:
         """As `decode_camera`; raises MessageError."""
         return decode_camera(self.camera, self.message)
+
+    def jpeg(self) -> NDArray[np.uint8] | None:
+        """The JPEG file that gives `pixels` whoever reads it, where the message holds one."""
+        if self.camera.kind != "color" or not hasattr(self.message, "format"):
+            return None
+        data = np.asarray(self.message.data)
+        original, _, codec = self.message.format.partition(";")
+        # Only the message says what these colours mean.
+        told = original.startswith("bayer_") or "compressed rgb" in codec
+        return None if told or bytes(data[:2]) != JPEG_START else data
 
 
 def check_message(camera: CameraSpec, message: Any, *, type_name: str) -> None:

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from fastvla_core.bags.writer import absolute
 from fastvla_core.errors import BagError, MessageError
@@ -13,7 +18,7 @@ from fastvla_core.robot.align import (
     observe,
     required_streams,
 )
-from fastvla_core.robot.buffers import JOINT_STATES, StreamBuffers
+from fastvla_core.robot.buffers import JOINT_STATES, Sample, StreamBuffers
 from fastvla_core.robot.contract import CameraSpec, RobotContract
 from fastvla_core.robot.joints import decode_joint_state, pick_stamp
 from fastvla_core.types import Observation
@@ -29,6 +34,13 @@ from training.bags.writer import EXPERT_TOPIC
 # time, which the buffers must cover.
 _PATIENCE_NS = 1_000_000_000
 _CAMERA_SAMPLES, _JOINT_SAMPLES = 96, 4096
+
+
+@dataclass(frozen=True, slots=True)
+class _Unpacked:
+    stamp_ns: int
+    frame: PendingFrame
+    pixels: NDArray[Any]
 
 
 class BagStreams:
@@ -78,6 +90,7 @@ class BagStreams:
         self._topics = {camera.name: topic for topic, camera in self._cameras.items()}
         self._topics[JOINT_STATES] = self._joints
         self._used: dict[str, int] = {}
+        self._unpacked: dict[str, _Unpacked] = {}
         self._first: dict[str, int] = {}
         self._newest_ns = 0
 
@@ -130,9 +143,30 @@ class BagStreams:
                     self.buffers.remove(camera.name, stamp_ns=sample.stamp_ns)
                     self._refuse(self._topics[camera.name], error)
                     continue
-                self.buffers.replace(camera.name, stamp_ns=sample.stamp_ns, value=pixels)
+                self._show(camera.name, sample, pixels)
         if joints := self.buffers.hold(JOINT_STATES, at_ns=at_ns):
             self._use(JOINT_STATES, joints.stamp_ns)
+
+    def jpeg_files(self, images: Mapping[str, NDArray[np.uint8]]) -> dict[str, NDArray[np.uint8]]:
+        """The files that those pictures, as they were just seen, were unpacked from, where JPEG."""
+        shown = {
+            name: self._unpacked[name].frame.jpeg()
+            for name, pixels in images.items()
+            if name in self._unpacked and self._unpacked[name].pixels is pixels
+        }
+        return {name: file for name, file in shown.items() if file is not None}
+
+    def _show(self, stream: str, sample: Sample, pixels: NDArray[Any]) -> None:
+        """Put pixels in the place of a packed picture, and pack the one before them again.
+
+        Were all of a buffer kept, each would be written to memory that no cache holds and that the
+        system has yet to clear: that cost a third of the time.
+        """
+        before = self._unpacked.get(stream)
+        if before is not None:
+            self.buffers.replace(stream, stamp_ns=before.stamp_ns, value=before.frame)
+        self.buffers.replace(stream, stamp_ns=sample.stamp_ns, value=pixels)
+        self._unpacked[stream] = _Unpacked(sample.stamp_ns, sample.value, pixels)
 
     def _use(self, stream: str, stamp_ns: int) -> None:
         if self._used.get(stream) != stamp_ns:

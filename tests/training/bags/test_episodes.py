@@ -16,7 +16,7 @@ from tests.training.conftest import START_NS
 from training.bags import messages
 from training.bags.episodes import EpisodeSteps, episode_steps
 from training.bags.reader import open_bag
-from training.bags.streams import observe_at
+from training.bags.streams import BagStreams, observe_at
 from training.bags.writer import EpisodeWriter
 
 S = 1_000_000_000
@@ -48,6 +48,28 @@ def test_stamps_that_are_rounding_late_belong_to_their_tick(write_episode, contr
     assert np.array_equal(exact.images["wrist"], rounded.images["wrist"])
     assert np.array_equal(exact.state, rounded.state)
     assert np.array_equal(exact.label, rounded.label)
+
+
+def test_only_the_last_picture_that_was_seen_stays_unpacked(write_episode, contract):
+    stamps = [START_NS + k * S // 10 for k in range(12)]
+    with open_bag(write_episode(frames=12)) as bag:
+        streams = BagStreams(bag, contract=contract)
+        fed = list(streams.feed())
+        assert len(fed) == 36
+
+        def unpacked() -> list[int]:
+            held = [streams.buffers.hold("front", at_ns=at_ns) for at_ns in stamps]
+            return [k for k, sample in enumerate(held) if isinstance(sample.value, np.ndarray)]
+
+        for number, at_ns in enumerate(stamps):
+            streams.unpack(at_ns)
+            assert unpacked() == [number]
+        first = streams.buffers.hold("front", at_ns=stamps[3])
+        streams.unpack(stamps[3])
+        assert unpacked() == [3]
+        assert np.array_equal(
+            streams.buffers.hold("front", at_ns=stamps[3]).value, first.value.pixels()
+        )
 
 
 def test_labels_come_from_the_clean_commands(write_episode, contract):

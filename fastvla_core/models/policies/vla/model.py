@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from fastvla_core.layers.attention import AttentionShape, KeyValue
 from fastvla_core.layers.rope import RopeTable
+from fastvla_core.models.adapters import adapted_layers
 from fastvla_core.models.backbones.fusion import CrossFusion
 from fastvla_core.models.backbones.vlm.backend import TransformersBackbone
 from fastvla_core.models.backbones.vlm.interface import PrefixEmbeds
@@ -75,9 +76,11 @@ class VLA(nn.Module):
             self.backbone.freeze(part)
 
     def train(self, mode: bool = True) -> VLA:
-        """As any module, but for the backbone: its dropout would draw what a resumed run cannot."""
+        """As any module, but for the backbone: of its dropouts only those of adapters are on."""
         super().train(mode)
         self.backbone.eval()
+        for layer in adapted_layers(self.backbone).values():
+            layer.lora_dropout.train(mode)
         return self
 
     @property

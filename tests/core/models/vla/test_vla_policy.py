@@ -12,10 +12,12 @@ import pytest
 import torch
 
 from fastvla_core.errors import CheckpointError, ObservationError, PolicyError
+from fastvla_core.models.adapters import add_adapters
 from fastvla_core.models.backbones.vlm.interface import VLMBackbone
 from fastvla_core.models.describe import describe
 from fastvla_core.models.heads.ngram_draft import NgramDraft
 from fastvla_core.models.lerobot.files import LocalFiles
+from fastvla_core.models.lora import LoraConfig
 from fastvla_core.models.policies.vla.model import VLA
 from fastvla_core.policy import FastVLA
 from fastvla_core.quant import quantized_layers
@@ -194,6 +196,16 @@ def test_the_backbone_s_dropout_stays_off(smolvlm: Path):
     model = vla_policy(smolvlm).model.train()
     assert model.head.training
     assert not any(module.training for module in model.backbone.network.modules())
+
+
+def test_the_dropout_of_the_backbone_s_adapters_is_on_while_it_is_trained(smolvlm: Path):
+    model = vla_policy(smolvlm).model
+    add_adapters(model, LoraConfig(rank=2, dropout=0.5, modules=("backbone.*.q_proj",)))
+    network = model.train().backbone.network
+    training = {name for name, module in network.named_modules() if module.training}
+    assert training
+    assert all(".lora_dropout" in name for name in training)
+    assert not any(module.training for module in model.eval().modules())
 
 
 def test_fused_words_hold_what_the_cameras_show(smolvlm: Path):
