@@ -25,6 +25,7 @@ from fastvla_core.models.lerobot.files import NO_LOCAL_FILES, LocalFiles
 from fastvla_core.models.loading import Quantization, load_config, load_model, quantization_of
 from fastvla_core.models.registry import POLICIES, PRESETS
 from fastvla_core.models.statistics import Statistics
+from fastvla_core.models.token_table import TokenTablePlace, keep_on_host, with_words
 from fastvla_core.models.vision_tokens.memory import TokenMemory
 from fastvla_core.models.vision_tokens.options import ALL_TOKENS, VisionTokens, use_tokens
 from fastvla_core.models.weightless import weightless
@@ -130,6 +131,7 @@ class FastVLA:
         dtype: torch.dtype | None = None,
         vision_tokens: VisionTokens | None = None,
         engine: EngineChoice = "eager",
+        token_table: TokenTablePlace = "device",
         seed: int = 0,
     ) -> FastVLA:
         """Load a policy for inference.
@@ -148,13 +150,15 @@ class FastVLA:
             vision_tokens: Which visual tokens are kept and what is reused; None takes the
                 checkpoint's choice, which is all and nothing unless its config says otherwise.
             engine: What runs plain requests; see `use_engine`.
+            token_table: "host" leaves the language model's token table in the CPU's memory and
+                looks each prompt up there; `fastvla models show` tells what that saves.
             seed: Of the noise; see `reset`.
         Raises:
             CheckpointError: a file is missing, damaged, or does not fit the others.
             ContractError: the policy was trained for another robot; lists the differences.
             QuantError: the weights cannot be quantised.
-            PolicyError: the policy's visual tokens cannot be treated so, or it cannot run on the
-                engine.
+            PolicyError: the policy's visual tokens cannot be treated so, it cannot run on the
+                engine, or it cannot leave its token table with the host.
             DependencyError: the engine lacks a package, a compiler or a GPU.
         """
         folder = find_checkpoint(path_or_name)
@@ -164,6 +168,8 @@ class FastVLA:
             config = bound_config(config, contract, binding or RobotBinding(), source=source)
         processor = family.load_processor(folder, config, files=files)
         model = load_model(family, config, folder, quantization=quantization)
+        if token_table == "host":
+            keep_on_host(model)
         model = model.to(device=device, dtype=dtype)
         parts: dict[str, Any] = {"config": config, "model": model, "processor": processor}
         policy = cls(**parts, seed=seed, vision_tokens=vision_tokens)
@@ -203,6 +209,7 @@ class FastVLA:
         self.model.eval()
         observation = self.processor.random_observation(0)
         batch = self.processor.observation_batch([observation], device=self.device)
+        batch = with_words(self.model, batch)
         engine.prepare(batch, self._noise(observation)[None].to(self.device))
         self.engine = engine
         self.processor.upload = uploads(engine, self.device)
@@ -271,6 +278,7 @@ class FastVLA:
         memory: TokenMemory | None,
     ) -> list[ActionChunk]:
         batch = self.processor.observation_batch(observations, device=self.device)
+        batch = with_words(self.model, batch)
         noise = torch.stack([self._noise(observation) for observation in observations])
         self.model.eval()
         remembered = {} if memory is None else {"memory": memory}

@@ -21,8 +21,8 @@ from fastvla_core.engines.interface import Batch, FlowRequest
 from fastvla_core.engines.names import EngineName
 
 # What a flow policy reads of a batch; `action` and the like belong to training.
-INPUTS = ("images", "image_mask", "tokens", "token_mask", "state")
-_PROMPT = ("tokens", "token_mask")
+INPUTS = ("images", "image_mask", "tokens", "token_mask", "words", "state")
+_PROMPT = ("tokens", "token_mask", "words")
 # Each holds buffers and, as a graph, all intermediate values: the least recently used one goes.
 MAX_SHAPES = 16
 
@@ -78,7 +78,9 @@ def signature(batch: Batch, noise_bta: Tensor, *, prompt: int) -> Signature:
 
 def _shapes(batch: Batch, prompt: int) -> dict[str, tuple[int, ...]]:
     return {
-        name: (len(batch[name]), prompt) if name in _PROMPT else tuple(batch[name].shape)
+        name: (len(batch[name]), prompt, *batch[name].shape[2:])
+        if name in _PROMPT
+        else tuple(batch[name].shape)
         for name in INPUTS
         if name in batch
     }

@@ -14,7 +14,8 @@ from fastvla_core.models.hub import find_checkpoint
 from fastvla_core.models.lerobot.config import LeRobotConfig
 from fastvla_core.models.lerobot.files import NO_LOCAL_FILES, LocalFiles
 from fastvla_core.models.lerobot.stored import ADAPTER, ADAPTER_CONFIG, SINGLE, weight_files
-from fastvla_core.models.loading import load_config
+from fastvla_core.models.loading import load_config, skipped_layers
+from fastvla_core.models.token_table import token_table_of
 from fastvla_core.models.weightless import weightless
 from fastvla_core.quant import quantizable_layers
 
@@ -138,23 +139,32 @@ def precision_line(tensors: _Shapes) -> str:
 def _memory(family: Any, config: Any) -> dict[str, str]:
     with weightless():
         model = family.model(config)
-    return memory_lines(model, skip=model.full_precision)
+    int8, nf4 = skipped_layers(model, "int8"), skipped_layers(model, "nf4")
+    lines = memory_lines(model, int8_skip=int8, nf4_skip=nf4)
+    if table := token_table_of(model):
+        size = 2 * sum(p.numel() for p in model.get_submodule(table).parameters())
+        lines["of it the token table"] = f"{size / 1e6:.1f} MB in bf16, which may stay on the host"
+    return lines
 
 
-def memory_lines(model: nn.Module, *, skip: Iterable[str]) -> dict[str, str]:
+def memory_lines(
+    model: nn.Module, *, int8_skip: Iterable[str], nf4_skip: Iterable[str]
+) -> dict[str, str]:
     """Parameters, and what they take in memory by the ways of storing the large layers.
 
     Args:
-        skip: Patterns of the layers that quantisation leaves alone.
+        int8_skip, nf4_skip: Patterns of the layers that 8 or 4 bits leave alone.
     """
     total = sum(parameter.numel() for parameter in model.parameters())
-    layers = quantizable_layers(model, skip=skip).values()
-    large = sum(layer.weight.numel() for layer in layers)
-    rest = 2 * (total - large)
+    eight = quantizable_layers(model, skip=int8_skip).values()
+    in_eight = sum(layer.weight.numel() for layer in eight)
+    in_four = sum(
+        layer.weight.numel() for layer in quantizable_layers(model, skip=nf4_skip).values()
+    )
     sizes = {
         "bf16": 2 * total,
-        "int8": rest + large + 4 * sum(layer.out_features for layer in layers),
-        "NF4": rest + large // 2 + 4 * (large // 64),
+        "int8": 2 * total - in_eight + 4 * sum(layer.out_features for layer in eight),
+        "NF4": 2 * (total - in_four) + in_four // 2 + 4 * (in_four // 64),
     }
     return {
         "parameters": f"{total / 1e6:.2f} M",

@@ -54,13 +54,23 @@ def load_model(family: Any, config: Any, folder: Path, *, quantization: Quantiza
     family.load_weights(model, config, folder)
     stored = quantization_of(model)
     if stored is None and quantization is not None:
-        return quantize_module(model, quantization, skip=model.full_precision)
+        return quantize_module(model, quantization, skip=skipped_layers(model, quantization))
     if quantization not in (None, stored):
         raise CheckpointError(
             f"{folder} is quantised to {stored}, not {quantization}",
             mend="quantise the checkpoint at full precision instead",
         )
     return model
+
+
+def skipped_layers(model: Any, quantization: Quantization) -> tuple[str, ...]:
+    """Patterns of the layers that stay at full precision where the others take fewer bits.
+
+    Four bits alone leave queries, keys and values of the prefix and of the expert as they are: few
+    weights, but most of the error of the actions (`fastvla_core/quant/README.md`).
+    """
+    further = getattr(model, "nf4_full_precision", ()) if quantization == "nf4" else ()
+    return (*model.full_precision, *further)
 
 
 def quantization_of(model: Any) -> Quantization | None:

@@ -88,6 +88,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PATH",
         help="interpreter that has LeRobot (default: $FASTVLA_LEROBOT_PYTHON, then this one)",
     )
+    race.add_argument(
+        "--openpi-python",
+        metavar="PATH",
+        help="interpreter that has openpi (default: $FASTVLA_OPENPI_PYTHON, then this one)",
+    )
     soak = parser.add_argument_group("soak; 0 leaves a part out")
     soak.add_argument("--minutes", type=seconds, default=60.0, help="of work (default: 60)")
     soak.add_argument("--goals", type=whole, default=1000, help="with faults (default: 1000)")
@@ -157,6 +162,7 @@ def _policy(args: argparse.Namespace) -> dict[str, Any]:
         threads=args.threads,
         only=tuple(args.only),
         lerobot_python=args.lerobot_python,
+        openpi_python=args.openpi_python,
     )
     return {"policy": run_races(options)}
 

@@ -45,6 +45,7 @@ class FlowExpertModel(nn.Module, ABC):
         images: float [b, c, 3, height, width] in [-1, 1], RGB.
         image_mask: bool [b, c], False where a camera is missing.
         tokens, token_mask: int64 and bool [b, l], at least one real token per row.
+        words: [b, l, w], the embedded tokens where they were looked up ahead (`with_words`).
         state: float32 [b, S], normalised and padded with zeros; not where only words are asked for.
         action: float32 [b, t, a], normalised and padded; for `loss` only.
         action_is_pad: bool [b, t], optional; what it marks does not count in `loss`.

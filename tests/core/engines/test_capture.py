@@ -19,7 +19,9 @@ from fastvla_core.engines.recorder import Recording
 from fastvla_core.engines.static import StaticEngine
 from fastvla_core.engines.trees import tensors_of
 from fastvla_core.models.registry import POLICIES
+from fastvla_core.models.token_table import keep_on_host, with_words
 from fastvla_core.models.weightless import weightless
+from fastvla_core.policy import FastVLA
 
 from .policies import KINDS, furthest, policy_of
 
@@ -78,14 +80,35 @@ def test_a_capture_neither_waits_for_the_device_nor_copies_from_the_host(
     # It knows of no autocast on "meta".
     monkeypatch.setattr(torch, "is_autocast_enabled", lambda _device: False)
     policy = policy_of(kind, tmp_path)
+    engine = prepared_on_meta(policy, weightless_twin(policy))
+    assert engine.prepared_shapes >= 1
+
+
+@pytest.mark.parametrize("kind", ["pi0", "pi05"])
+def test_a_capture_reads_no_token_table_that_the_host_keeps(
+    kind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(torch, "is_autocast_enabled", lambda _device: False)
+    policy = policy_of(kind, tmp_path)
+    keep_on_host(policy.model)
+    twin = weightless_twin(policy)
+    twin.language_model.embed_tokens = policy.model.language_model.embed_tokens
+    assert prepared_on_meta(policy, twin).prepared_shapes == 1
+
+
+def weightless_twin(policy: FastVLA) -> Any:
+    with weightless():
+        return POLICIES.load(policy.config.to_dict()["type"]).model(policy.config).eval()
+
+
+def prepared_on_meta(policy: FastVLA, model: Any) -> StaticEngine:
     observation = policy.processor.random_observation(0)
     batch = policy.processor.observation_batch([observation], device=policy.device)
+    batch = with_words(policy.model, batch)
     noise = torch.zeros(1, *policy.config.noise_shape)
-    with weightless():
-        model = POLICIES.load(policy.config.to_dict()["type"]).model(policy.config).eval()
     engine = StaticEngine(model, recorder=GuardedRecorder(), name="cuda_graph")
     engine.prepare({name: tensor.to("meta") for name, tensor in batch.items()}, noise.to("meta"))
-    assert engine.prepared_shapes >= 1
+    return engine
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,9 @@ from training.bench.contest.table import make_row, table_lines
 from training.bench.contest.work import Call, Work
 
 RATES = Rates(copy_bytes_per_s=1e9, flops_per_s={"fp32": 1e9})
-WORK = Work(calls=(Call(flops=1e3, weights=10, packed=True),), flops=1e3, flow_flops=0.0)
+WORK = Work(
+    calls=(Call(flops=1e3, weights=10, packed=frozenset({"nf4"})),), flops=1e3, flow_flops=0.0
+)
 PLAIN = {"compute": "fp32", "weights": "fp32", "way": "plain"}
 RIGHT = Contender(name=REFERENCE, weights="fp32", compute="fp32", options=PLAIN)
 MISTAKES = ("another_camera_order", "out_of_memory")
@@ -86,15 +88,22 @@ def test_each_is_timed_alone_and_who_is_not_ready_in_time_says_so(workload):
 
 
 def test_everybody_is_listed_and_who_cannot_run_says_why(monkeypatch):
-    monkeypatch.delenv("FASTVLA_LEROBOT_PYTHON", raising=False)
-    listed = contenders("smolvla", device="cpu", compute=("fp32",), lerobot_python=None)
+    for peer in ("LEROBOT", "OPENPI"):
+        monkeypatch.delenv(f"FASTVLA_{peer}_PYTHON", raising=False)
+    listed = contenders("smolvla", device="cpu", compute=("fp32",))
     by_name = {c.name: c for c in listed}
     assert listed[0].name == REFERENCE
     assert len(by_name) == len(listed)
     assert by_name["ours, cuda_graph, nf4"].missing == "no GPU"
     assert "FASTVLA_LEROBOT_PYTHON" in by_name["LeRobot, default: eager, fp32"].missing
-    assert "openpi has no policy of type smolvla" in by_name["openpi"].missing
-    given = contenders("pi0", device="cuda", compute=("fp32", "bf16"), lerobot_python="python9")
+    assert by_name["openpi, eager, fp32"].missing == "openpi has no policy of type smolvla"
+    pythons = {"lerobot_python": "python9", "openpi_python": "python8"}
+    given = contenders("pi0", device="cuda", compute=("fp32", "bf16"), **pythons)
+    openpi = [c for c in given if c.name.startswith("openpi")]
+    assert [(c.python, c.weights, c.missing) for c in openpi] == [
+        ("python8", "fp32", ""),
+        ("python8", "bf16", ""),
+    ]
     lerobot = [c for c in given if c.name.startswith("LeRobot")]
     assert [c.python for c in lerobot] == ["python9", "python9"]
     assert [c.weights for c in lerobot] == ["fp32", "bf16"]

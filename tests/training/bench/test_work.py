@@ -47,8 +47,8 @@ def test_products_grow_with_what_is_seen(tiny, more_views, tmp_path):
 
 
 def test_a_layer_takes_the_longer_of_multiplying_and_reading():
-    reads = Call(flops=1e6, weights=10**6, packed=True)
-    multiplies = Call(flops=1e9, weights=10, packed=False)
+    reads = Call(flops=1e6, weights=10**6, packed=frozenset({"nf4"}))
+    multiplies = Call(flops=1e9, weights=10)
     work = Work(calls=(reads, multiplies), flops=1e9 + 1e6 + 5e8, flow_flops=0.0)
     assert work.floor_s(RATES, weights="fp32", compute="fp32") == pytest.approx(0.004 + 1 + 0.5)
     packed = BYTES_PER_WEIGHT["nf4"] * 1e-3

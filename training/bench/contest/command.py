@@ -44,7 +44,7 @@ class RaceOptions:
         replays: Inferences that are timed per contender; None: 1,000, less where time is short.
         minutes: For everything.
         only: Parts of contenders' names; the others are left out, but for the reference.
-        lerobot_python: Interpreter that has LeRobot; None for this one, or the environment's.
+        lerobot_python, openpi_python: Interpreters that have them; see `contenders`.
     """
 
     policy: str | None = None
@@ -55,6 +55,7 @@ class RaceOptions:
     threads: int = 1
     only: tuple[str, ...] = ()
     lerobot_python: str | None = None
+    openpi_python: str | None = None
 
 
 def run_races(options: RaceOptions) -> dict[str, Any]:
@@ -148,6 +149,7 @@ def _race(
             device=device,
             compute=compute,
             lerobot_python=options.lerobot_python,
+            openpi_python=options.openpi_python,
         )
         everybody = [
             c

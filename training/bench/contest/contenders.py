@@ -12,7 +12,9 @@ from training.bench.contest.engines import ENGINES, missing_for
 
 _OURS = "training.bench.contest.ours"
 _LEROBOT = "training.bench.contest.lerobot_peer"
+_OPENPI = "training.bench.contest.openpi_peer"
 LEROBOT_PYTHON = "FASTVLA_LEROBOT_PYTHON"
+OPENPI_PYTHON = "FASTVLA_OPENPI_PYTHON"
 REFERENCE = "torch, fp32"
 
 
@@ -46,19 +48,25 @@ class Contender:
 
 
 def contenders(
-    policy_type: str, *, device: str, compute: Sequence[str], lerobot_python: str | None
+    policy_type: str,
+    *,
+    device: str,
+    compute: Sequence[str],
+    lerobot_python: str | None = None,
+    openpi_python: str | None = None,
 ) -> list[Contender]:
     """Everybody who could run a policy on a device; the reference first, then quick starters.
 
     Args:
         compute: Types in which the device multiplies, the float32 reference's included.
-        lerobot_python: Interpreter that has LeRobot; None for this one.
+        lerobot_python, openpi_python: Interpreters that have them; None for the environment's, or
+            this one.
     """
     everybody = [
         *_torch(device, compute),
         *_ours(device, compute),
         *_lerobot(policy_type, device, compute, lerobot_python),
-        _openpi(policy_type),
+        *_openpi(policy_type, device, compute, openpi_python),
     ]
     return sorted(everybody, key=lambda c: (c.name != REFERENCE, c.slow_start))
 
@@ -120,13 +128,10 @@ def _packed(engine: str) -> tuple[str, ...]:
 def _lerobot(
     policy_type: str, device: str, compute: Sequence[str], python: str | None
 ) -> Iterator[Contender]:
-    missing = ""
     python = python or os.environ.get(LEROBOT_PYTHON)
+    missing = _lacks_elsewhere("lerobot", python, LEROBOT_PYTHON)
     if policy_type not in ("smolvla", "pi0", "pi05"):
         missing = f"LeRobot has no policy of type {policy_type}"
-    elif python is None:
-        missing = _lacks("lerobot")
-        missing += missing and f"; name an interpreter that has it in {LEROBOT_PYTHON}"
     fastest = compute[-1]
     for title, kind, compiles in (
         ("default: eager, fp32", "fp32", False),
@@ -144,13 +149,35 @@ def _lerobot(
         )
 
 
-def _openpi(policy_type: str) -> Contender:
-    # Its package is on no index and replaces files of Transformers; LeRobot's pi0 and pi0.5 are
-    # the same PyTorch code, and agreed with it bit for bit.
-    why = "openpi's PyTorch policies: no adapter here; LeRobot's pi0 and pi0.5 are the same code"
+def _openpi(
+    policy_type: str, device: str, compute: Sequence[str], python: str | None
+) -> Iterator[Contender]:
+    python = python or os.environ.get(OPENPI_PYTHON)
+    missing = _lacks_elsewhere("openpi", python, OPENPI_PYTHON)
     if policy_type not in ("pi0", "pi05"):
-        why = f"openpi has no policy of type {policy_type}"
-    return Contender(name="openpi", weights="bf16", compute="bf16", missing=why)
+        missing = f"openpi has no policy of type {policy_type}"
+    # openpi compiles by default; on a processor that mode tries templates for hours.
+    mode, fastest = ("max-autotune" if device == "cuda" else "default"), compute[-1]
+    for title, kind, compile_mode in (
+        ("eager, fp32", "fp32", "no"),
+        (f"default and fastest: {mode} mode, {fastest}", fastest, mode),
+    ):
+        yield Contender(
+            name=f"openpi, {title}",
+            weights=kind,
+            compute=kind,
+            module=_OPENPI,
+            python=python or sys.executable,
+            options={"compute": kind, "compile": compile_mode},
+            missing=missing,
+            slow_start=compile_mode != "no",
+        )
+
+
+def _lacks_elsewhere(package: str, python: str | None, variable: str) -> str:
+    if python is not None or not (missing := _lacks(package)):
+        return ""
+    return f"{missing}; name an interpreter that has it in {variable}"
 
 
 def _lacks(package: str) -> str:

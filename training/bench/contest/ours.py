@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fastvla_core.models.loading import load_config, load_model
+from fastvla_core.models.loading import load_config, load_model, skipped_layers
 from fastvla_core.quant import quantizable_layers, quantize_module
 from training.bench.contest.child import Run, serve_inference
 from training.bench.contest.engines import prepared
@@ -33,7 +33,7 @@ def build(job: Job, inputs: list[Batch]) -> Run:
     if way == "bitsandbytes":
         use_bitsandbytes(model, compute=compute, device=job.device)
     elif weights in ("nf4", "int8"):
-        quantize_module(model, weights, skip=model.full_precision)  # type: ignore[arg-type]
+        quantize_module(model, weights, skip=skipped_layers(model, weights))
     if way in ("plain", "bitsandbytes"):
         return lambda batch: model(batch, batch["noise"])
     if way == "compile":
@@ -54,7 +54,7 @@ def use_bitsandbytes(model: Any, *, compute: torch.dtype, device: str) -> tuple[
     """Put bitsandbytes' NF4 layers where our NF4 ones would be; returns their names."""
     from bitsandbytes.nn.modules import Linear4bit
 
-    layers = quantizable_layers(model, skip=model.full_precision)
+    layers = quantizable_layers(model, skip=skipped_layers(model, "nf4"))
     for name, linear in layers.items():
         packed = Linear4bit(
             linear.in_features,

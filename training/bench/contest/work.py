@@ -13,10 +13,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from fastvla_core.models.loading import Quantization, skipped_layers
 from fastvla_core.quant import quantizable_layers
 from training.bench.contest.job import Batch
 from training.bench.contest.rates import Rates
 
+_PACKED: tuple[Quantization, ...] = ("int8", "nf4")
 BYTES_PER_WEIGHT = {"fp32": 4.0, "bf16": 2.0, "int8": 1.0, "nf4": 4.5 / 8}
 # What runs once per flow step; where the small layers are not part of the expert.
 _FLOW_PARTS = ("expert", "action_in", "action_out", "time_in", "time_out")
@@ -29,12 +31,16 @@ class Call:
     Attributes:
         flops: Of the product.
         weights: Elements that are read.
-        packed: Whether the layer is one of those that are stored in fewer bits.
+        packed: The kinds of weights, "int8" or "nf4", that store the layer in fewer bits.
     """
 
     flops: float
     weights: int
-    packed: bool
+    packed: frozenset[str] = frozenset()
+
+    def weight_bytes(self, *, weights: str, compute: str) -> float:
+        """Bytes of weights that are read."""
+        return self.weights * BYTES_PER_WEIGHT[weights if weights in self.packed else compute]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,8 +59,7 @@ class Work:
 
     def weight_bytes(self, *, weights: str, compute: str) -> float:
         """Bytes of weights that are read; what is not packed is in the type of the products."""
-        per, full = BYTES_PER_WEIGHT[weights], BYTES_PER_WEIGHT[compute]
-        return sum(call.weights * (per if call.packed else full) for call in self.calls)
+        return sum(call.weight_bytes(weights=weights, compute=compute) for call in self.calls)
 
     def floor_s(self, rates: Rates, *, weights: str, compute: str) -> float:
         """No faster with these rates: each layer multiplies or reads, whichever takes longer.
@@ -62,10 +67,12 @@ class Work:
         Activations, keys and values are left out: at best they stay on the chip.
         """
         flops_per_s, bytes_per_s = rates.flops_per_s[compute], rates.copy_bytes_per_s
-        per, full = BYTES_PER_WEIGHT[weights], BYTES_PER_WEIGHT[compute]
         layers_s = sum(
-            max(c.flops / flops_per_s, c.weights * (per if c.packed else full) / bytes_per_s)
-            for c in self.calls
+            max(
+                call.flops / flops_per_s,
+                call.weight_bytes(weights=weights, compute=compute) / bytes_per_s,
+            )
+            for call in self.calls
         )
         rest = self.flops - sum(call.flops for call in self.calls)
         return layers_s + max(0.0, rest) / flops_per_s
@@ -78,7 +85,10 @@ def count_work(model: Any, batch: Batch) -> Work:
         batch: Of any device; only its shapes matter.
     """
     calls: list[Call] = []
-    packed = {id(m) for m in quantizable_layers(model, skip=model.full_precision).values()}
+    packed = {
+        kind: set(quantizable_layers(model, skip=skipped_layers(model, kind)).values())
+        for kind in _PACKED
+    }
 
     def note(module: nn.Module, inputs: Iterable[Tensor], output: Tensor) -> None:
         weights = sum(p.numel() for p in module.parameters(recurse=False))
@@ -89,7 +99,8 @@ def count_work(model: Any, batch: Batch) -> Work:
             flops = 2.0 * output.numel() * module.weight[0].numel()
         else:
             weights = output.numel()
-        calls.append(Call(flops=flops, weights=weights, packed=id(module) in packed))
+        kinds = frozenset(kind for kind, layers in packed.items() if module in layers)
+        calls.append(Call(flops=flops, weights=weights, packed=kinds))
 
     # Norms have a few thousand weights, and are not always called as modules.
     counted = [m for m in model.modules() if isinstance(m, (nn.Linear, nn.Conv2d, nn.Embedding))]

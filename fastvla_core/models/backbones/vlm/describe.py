@@ -30,6 +30,7 @@ def describe_backbone(folder: Path, *, origin: str) -> dict[str, Any]:
     height, width = backbone.recipe.size_of(*_CAMERA)
     entry = VLM_BACKBONES.load(origin) if origin in VLM_BACKBONES else None
     parts = ", ".join(f"{part} {count(part) / 1e6:.2f} M" for part in family.part_names)
+    skip = family.full_precision()
     return {
         "folder": str(folder),
         "type": f"vision-language backbone, {backbone.network.config.model_type}",
@@ -42,7 +43,7 @@ def describe_backbone(folder: Path, *, origin: str) -> dict[str, Any]:
         f"{backbone.num_image_tokens(*_CAMERA)} tokens",
         "parts": parts,
         **_weights(folder),
-        **memory_lines(backbone.network, skip=family.full_precision()),
+        **memory_lines(backbone.network, int8_skip=skip, nf4_skip=skip),
     }
 
 

@@ -137,6 +137,14 @@ class FlowVLA(nn.Module):
         "*.film",
         "expert.action_in",
         "expert.action_out",
+        "expert.time_in",
+        "expert.time_out",
+    )
+    # What tells tokens where to look: see `skipped_layers`.
+    nf4_full_precision: ClassVar[tuple[str, ...]] = (
+        "prefix.layers.*.self_attn.[qkv]_proj",
+        "prefix.last_layer.self_attn.[qkv]_proj",
+        "expert.layers.*.self_attn.[qkv]_proj",
     )
 
     def __init__(self, config: FlowVLAConfig) -> None:

@@ -110,6 +110,12 @@ class PiModel(FlowExpertModel):
         "time_out",
         "paligemma.projector",
     )
+    # What tells tokens where to look: see `skipped_layers`.
+    nf4_full_precision: ClassVar[tuple[str, ...]] = (
+        "paligemma.text.layers.*.self_attn.[qkv]_proj",
+        "expert.layers.*.self_attn.[qkv]_proj",
+    )
+    token_table: ClassVar[str] = "paligemma.text.embed_tokens"
     expert: nn.Module
 
     def __init__(self, config: PiConfig) -> None:
@@ -148,7 +154,9 @@ class PiModel(FlowExpertModel):
         """[image tokens of each camera, language tokens], one block."""
         if images_bcnw is None:
             images_bcnw = self.image_tokens(batch["images"])
-        language = self.paligemma.text.embed(batch["tokens"])
+        language = batch.get("words")
+        if language is None:
+            language = self.paligemma.text.embed(batch["tokens"])
         x = torch.cat([images_bcnw.flatten(1, 2).to(language.dtype), language], dim=1)
         mask_bcn = batch["image_mask"][:, :, None].expand(*images_bcnw.shape[:3])
         mask = torch.cat([mask_bcn.flatten(1, 2), batch["token_mask"]], dim=1)

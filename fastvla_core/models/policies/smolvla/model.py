@@ -106,6 +106,11 @@ class SmolVLA(FlowExpertModel):
         "time_in",
         "time_out",
     )
+    # What tells tokens where to look: see `skipped_layers`.
+    nf4_full_precision: ClassVar[tuple[str, ...]] = (
+        "text.layers.*.self_attn.[qkv]_proj",
+        "expert.layers.*.self_attn.[qkv]_proj",
+    )
 
     def __init__(self, config: SmolVLAConfig) -> None:
         super().__init__()

@@ -55,6 +55,8 @@ def test_policies_quantise_save_and_load(tmp_path: Path, policy: str, mode):
     large = set(quantized_layers(small.model))
     assert "expert.layers.0.mlp.up_proj" in large
     assert not {"action_in", "action_out", "time_in", "state_in"} & large
+    attention = {f"expert.layers.0.self_attn.{name}_proj" for name in "qkv"}
+    assert attention & large == (attention if mode == "int8" else set())
     deviation = np.abs(positions(small) - full).max()
     assert 0 < deviation < (1.5 if mode == "nf4" else 0.1)
     small.save_pretrained(tmp_path / "small")
