@@ -1,4 +1,4 @@
-"""Products in 8 bits: codes that cannot overflow, the network's own layers back, near its actions."""
+"""Products in 8 bits: codes that cannot overflow, the network as it was, actions near its own."""
 
 from __future__ import annotations
 
@@ -73,21 +73,21 @@ def test_the_largest_products_are_not_cut_off(bias, tmp_path: Path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("kind", "quantization"), [("flow", None), ("smolvla", None)])
-def test_the_actions_stay_near_the_network_s(kind, quantization, tmp_path: Path):
+@pytest.mark.parametrize(("kind", "quantization"), [("flow", "nf4"), ("smolvla", None)])
+def test_the_actions_stay_near_those_of_the_network(kind, quantization, tmp_path: Path):
     folder = tmp_path / "policy"
     policy = policy_of(kind, folder, engine="onnxruntime_int8", quantization=quantization)
-    reference = policy_of(kind, folder)
+    reference = policy_of(kind, folder, quantization=quantization)
     cosines = [
         _cosine(policy.infer(o).positions, reference.infer(o).positions)
         for o in observations(reference)
     ]
-    print(kind, cosines)
-    assert 0.995 < min(cosines)
-    assert max(cosines) < 1 - 1e-7
-    assert {"DynamicQuantizeMatMul"} <= set(_nodes())
-    if kind == "smolvla":
-        assert "MultiHeadAttention" in set(_nodes())
+    # Measured: 0.9993 and more.
+    assert min(cosines) > 0.998
+    nodes = set(_nodes())
+    assert "DynamicQuantizeMatMul" in nodes
+    # The vision tower, whose every token sees every other.
+    assert "MultiHeadAttention" in nodes
     # What was converted for 8 bits is nothing that `auto` would take.
     policy.use_engine("auto")
     assert policy.engine.name == "eager"
