@@ -73,8 +73,15 @@ def test_the_largest_products_are_not_cut_off(bias, tmp_path: Path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("kind", "quantization"), [("flow", "nf4"), ("smolvla", None)])
-def test_the_actions_stay_near_those_of_the_network(kind, quantization, tmp_path: Path):
+@pytest.mark.parametrize(
+    ("kind", "quantization", "expected"),
+    [
+        ("flow", "nf4", {"DynamicQuantizeMatMul"}),
+        # In its vision tower every token sees every other.
+        ("smolvla", None, {"DynamicQuantizeMatMul", "MultiHeadAttention"}),
+    ],
+)
+def test_the_actions_stay_near_those_of_the_network(kind, quantization, expected, tmp_path: Path):
     folder = tmp_path / "policy"
     policy = policy_of(kind, folder, engine="onnxruntime_int8", quantization=quantization)
     reference = policy_of(kind, folder, quantization=quantization)
@@ -84,10 +91,7 @@ def test_the_actions_stay_near_those_of_the_network(kind, quantization, tmp_path
     ]
     # Measured: 0.9993 and more.
     assert min(cosines) > 0.998
-    nodes = set(_nodes())
-    assert "DynamicQuantizeMatMul" in nodes
-    # The vision tower, whose every token sees every other.
-    assert "MultiHeadAttention" in nodes
+    assert expected <= set(_nodes())
     # What was converted for 8 bits is nothing that `auto` would take.
     policy.use_engine("auto")
     assert policy.engine.name == "eager"
