@@ -38,7 +38,7 @@ TENSORBOARD = ["tensorboard>=2.19"]
 # lower bound is what the code was written for. For Python 3.10 there is no such version.
 VLM = ["transformers>=5.23,<6; python_version >= '3.11'", *LORA]
 # Another runtime for policies on a CPU (fastvla_core/engines/README.md).
-ONNX = ["onnxruntime>=1.20", "onnx>=1.17", "onnxscript>=0.3"]
+ONNX = ["torch>=2.8", "onnxruntime>=1.20", "onnx>=1.17", "onnxscript>=0.3"]
 # Somebody else's tasks, in an environment of their own: it wants MuJoCo 3.3.0 (docs/metaworld.md).
 METAWORLD = ["metaworld>=3.1.1,<3.2"]
 TEST = [

@@ -8,8 +8,8 @@ Shapes: b batch, t action steps, a action dimensions.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from fastvla_core.engines.buckets import BucketedEngine, StaticRequest
 from fastvla_core.engines.interface import FlowRequest
 from fastvla_core.engines.trees import tensors_of, with_tensors
-from fastvla_core.quant import QuantizedLinear
+from fastvla_core.quant import QuantizedLinear, quantized_layers
 
 Runnable = Callable[[Sequence[Tensor]], Sequence[Tensor]]
 
@@ -47,7 +47,7 @@ class ExportedRequest:
 class ExportedEngine(BucketedEngine[ExportedRequest]):
     """Converts at the first request of a set of shapes; weights are then in memory twice.
 
-    Quantised layers are unpacked: the runtime computes with full-precision copies.
+    Quantised layers are unpacked: the runtime knows no layers of ours.
     """
 
     batches: ClassVar[bool] = False
@@ -61,10 +61,14 @@ class ExportedEngine(BucketedEngine[ExportedRequest]):
     def converted(self, module: nn.Module, examples: tuple[Tensor, ...]) -> Runnable:
         """A module as a graph of the runtime; it takes and gives tensors like the examples."""
 
+    def graph_layers(self) -> AbstractContextManager[None]:
+        """While this is open the model has the layers that the graphs are made of."""
+        return unpacked(self.model)
+
     def _make(self, request: StaticRequest) -> ExportedRequest:
         names, inputs = tuple(request.inputs), tuple(request.inputs.values())
         # Tensors of inference mode cannot be exported.
-        with torch.inference_mode(False), torch.no_grad(), unpacked(self.model):
+        with torch.inference_mode(False), torch.no_grad(), self.graph_layers():
             inputs = tuple(tensor.clone() for tensor in inputs)
             noise = request.noise_bta.clone()
             template = self.model.read_observation(dict(zip(names, inputs, strict=True)))
@@ -106,22 +110,26 @@ class _Step(nn.Module):
         return (self.model.flow_step(observed, batch, x_bta, feature),)
 
 
-@contextmanager
-def unpacked(model: nn.Module) -> Iterator[None]:
+def unpacked(model: nn.Module) -> AbstractContextManager[None]:
     """Every quantised layer is a plain one with the same values until the block ends."""
-    packed = [
-        (owner, name, layer)
-        for owner in list(model.modules())
-        for name, layer in list(owner.named_children())
-        if isinstance(layer, QuantizedLinear)
-    ]
-    for owner, name, layer in packed:
-        setattr(owner, name, _plain(layer))
+    return replaced(model, {n: _plain(layer) for n, layer in quantized_layers(model).items()})
+
+
+@contextmanager
+def replaced(model: nn.Module, layers: Mapping[str, nn.Module]) -> Iterator[None]:
+    """These layers are in the place of the model's own, by dotted name, until the block ends."""
+    own = {name: model.get_submodule(name) for name in layers}
+    _put(model, layers)
     try:
         yield
     finally:
-        for owner, name, layer in packed:
-            setattr(owner, name, layer)
+        _put(model, own)
+
+
+def _put(model: nn.Module, layers: Mapping[str, nn.Module]) -> None:
+    for name, layer in layers.items():
+        parent, _, child = name.rpartition(".")
+        setattr(model.get_submodule(parent), child, layer)
 
 
 def _plain(layer: QuantizedLinear) -> nn.Linear:

@@ -35,10 +35,10 @@ def make_engine(choice: EngineChoice, model: Any) -> Engine:
         model.compile_parts()
     if name in ("eager", "compiled"):
         return PlainEngine(model, name=name)
-    if name == "onnxruntime":
-        from fastvla_core.engines.onnx import OnnxEngine
+    if name in ("onnxruntime", "onnxruntime_int8"):
+        from fastvla_core.engines.onnx import Int8OnnxEngine, OnnxEngine
 
-        return OnnxEngine(model)
+        return OnnxEngine(model) if name == "onnxruntime" else Int8OnnxEngine(model)
     from fastvla_core.engines import static
 
     if name == "static":
@@ -60,6 +60,7 @@ def automatic(model: Any) -> EngineName:
 
     On a CPU that is ONNX Runtime, but only where the network was converted before, by loading it
     with that engine once: a robot that starts must not wait for a conversion that nobody asked for.
+    Never its products in 8 bits: what they do to a policy's actions is for its user to check.
     On a GPU nothing was measured yet.
     """
     if _device(model).type != "cpu" or _obstacle("onnxruntime", model) is not None:
@@ -91,7 +92,7 @@ def _obstacle(name: EngineName, model: Any) -> FastVLAError | None:
             f"engine cuda_graph needs a CUDA device, and the policy is on {device}",
             mend="load the policy with device cuda, or use another engine",
         )
-    return _no_onnx(model) if name == "onnxruntime" else None
+    return _no_onnx(name, model) if name in ("onnxruntime", "onnxruntime_int8") else None
 
 
 def _no_compiler(device: torch.device) -> FastVLAError | None:
@@ -103,23 +104,23 @@ def _no_compiler(device: torch.device) -> FastVLAError | None:
     )
 
 
-def _no_onnx(model: Any) -> FastVLAError | None:
+def _no_onnx(name: EngineName, model: Any) -> FastVLAError | None:
     device = _device(model)
     if device.type != "cpu":
         return PolicyError(
-            f"engine onnxruntime runs on the CPU, and the policy is on {device}",
+            f"engine {name} runs on the CPU, and the policy is on {device}",
             mend="load the policy with device cpu, or use another engine",
         )
     kinds = {p.dtype for p in model.parameters() if p.is_floating_point()}
     if kinds != {torch.float32}:
         return PolicyError(
-            f"engine onnxruntime computes in float32, and weights are {', '.join(map(str, kinds))}",
+            f"engine {name} starts from float32, and weights are {', '.join(map(str, kinds))}",
             mend="load the policy with dtype=torch.float32, or use another engine",
         )
-    missing = [name for name in _ONNX_PACKAGES if importlib.util.find_spec(name) is None]
+    missing = [p for p in _ONNX_PACKAGES if importlib.util.find_spec(p) is None]
     if missing:
         return DependencyError(
-            f"engine onnxruntime needs the package {missing[0]}, which is not installed",
+            f"engine {name} needs the package {missing[0]}, which is not installed",
             mend="pip install 'fastvla[onnx]', or use another engine",
         )
     return None

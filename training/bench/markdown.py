@@ -43,7 +43,7 @@ def _race(name: str, race: Mapping[str, Any]) -> Iterator[str]:
             f"{row['p99_over_p50']:.2f}",
             str(row["replays"]),
             f"{row['peak_mb']:.0f}",
-            f"{row['floor_share']:.0%}",
+            "" if row["floor_share"] is None else f"{row['floor_share']:.0%}",
             f"{row['worst_cosine']:.5f}",
         )
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from fastvla_core.kernels.switch import needs_gradient, takes_kernel
 
-from . import reference
+from . import onnx_runtime, reference
 from .choice import Backend, Shape, choose
 from .spec import BlockMask, KeyValue, Mask, block_mask, dense_mask
 
@@ -66,6 +66,8 @@ def prefix_attention(
 
 def _sdpa(q_bhtd: Tensor, own: KeyValue, mask: Mask | None, prefix: KeyValue | None) -> Tensor:
     memory = own if prefix is None else prefix.then(own)
+    if onnx_runtime.serves(q_bhtd, memory, mask):
+        return onnx_runtime.attend(q_bhtd, memory)
     return reference.attend(q_bhtd, memory, dense_mask(mask))
 
 

@@ -73,7 +73,8 @@ class Siglip(nn.Module):
     def forward(self, images_b3hw: Tensor) -> Tensor:
         """Images in [-1, 1], a multiple of the patch in height and width, to tokens [b, n, w]."""
         x_bwyx = self.patch_embedding(images_b3hw.to(self.patch_embedding.weight.dtype))
-        x_bnw = x_bwyx.flatten(2).mT + self._positions(*x_bwyx.shape[-2:])
+        # Sums keep the order in memory of what they start from, and every norm would copy it.
+        x_bnw = x_bwyx.flatten(2).mT.contiguous() + self._positions(*x_bwyx.shape[-2:])
         for layer in self.layers:
             x_bnw = layer(x_bnw)
         return self.final_norm(x_bnw)

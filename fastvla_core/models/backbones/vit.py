@@ -66,7 +66,8 @@ class VisionTransformerStem(nn.Module):
 
     def forward(self, images_b3hw: Tensor, condition: Tensor | None) -> Tensor:
         """Images in [-1, 1] to tokens [b, n, w]; the condition is not used."""
-        x_bnw = self.patch_embedding(images_b3hw).flatten(2).mT + self.positions
+        # Sums keep the order in memory of what they start from, and every norm would copy it.
+        x_bnw = self.patch_embedding(images_b3hw).flatten(2).mT.contiguous() + self.positions
         for layer in self.layers:
             x_bnw, _ = layer(x_bnw, None, None)
         return self.final_norm(x_bnw)

@@ -5,16 +5,20 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+from pathlib import Path
 
 import pytest
 import torch
 
 from fastvla_core.errors import FastVLAError
+from training.bench.contest.check import Agreement
 from training.bench.contest.contenders import REFERENCE, Contender, contenders
-from training.bench.contest.race import Race
+from training.bench.contest.race import Race, Result
 from training.bench.contest.rates import Rates
 from training.bench.contest.table import make_row, table_lines
 from training.bench.contest.work import Call, Work
+from training.bench.contest.workloads import Workload
+from training.bench.markdown import tables
 
 RATES = Rates(copy_bytes_per_s=1e9, flops_per_s={"fp32": 1e9})
 WORK = Work(
@@ -71,6 +75,23 @@ def test_a_contender_with_wrong_actions_is_refused_and_never_timed(workload):
     assert f"times the fastest peer ({REFERENCE})" in text
 
 
+def test_products_whose_rate_was_not_measured_have_no_floor():
+    contender = Contender(name="eight bits", weights="int8", compute="int8", peer=False)
+    agreed = Agreement(worst_cosine=1.0, worst_flow_cosine=1.0, max_error=0.0, inputs=1)
+    result = Result(contender=contender, agreement=agreed, times_ms=(1.0, 3.0), peak_mb=1.0)
+    row = make_row(result, work=WORK, rates=RATES)
+    assert (row.p50_ms, row.floor_ms, row.floor_share) == (2.0, None, None)
+    here = Path()
+    made_up = Workload(
+        name="w", policy_type="smolvla", shape="", checkpoint=here, inputs=here, parameters=1
+    )
+    assert "eight bits" in "\n".join(table_lines(made_up, [row]))
+    races = {"w": {"parameters": 1, "shape": "", "rows": [dataclasses.asdict(row)]}}
+    machine = {"cpu": "some", "cores": 2, "gpu": None}
+    text = "\n".join(tables({"machine": machine, "policy": {"races": races}}))
+    assert "| eight bits | 2 | 2.98 | 1.49 | 2 | 1 |  | 1.00000 |" in text
+
+
 def test_without_a_reference_there_is_no_race(workload):
     absent = dataclasses.replace(RIGHT, python="/nowhere/python")
     with pytest.raises(FastVLAError, match=r"reference cannot be had.*cannot be started"):
@@ -95,6 +116,9 @@ def test_everybody_is_listed_and_who_cannot_run_says_why(monkeypatch):
     assert listed[0].name == REFERENCE
     assert len(by_name) == len(listed)
     assert by_name["ours, cuda_graph, nf4"].missing == "no GPU"
+    eight = by_name["ours, onnxruntime_int8, int8"]
+    assert (eight.weights, eight.compute, eight.options["weights"]) == ("int8", "int8", "fp32")
+    assert "ours, onnxruntime, nf4" not in by_name
     assert "FASTVLA_LEROBOT_PYTHON" in by_name["LeRobot, default: eager, fp32"].missing
     assert by_name["openpi, eager, fp32"].missing == "openpi has no policy of type smolvla"
     pythons = {"lerobot_python": "python9", "openpi_python": "python8"}

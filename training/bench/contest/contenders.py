@@ -16,6 +16,7 @@ _OPENPI = "training.bench.contest.openpi_peer"
 LEROBOT_PYTHON = "FASTVLA_LEROBOT_PYTHON"
 OPENPI_PYTHON = "FASTVLA_OPENPI_PYTHON"
 REFERENCE = "torch, fp32"
+_INT8_ENGINE = "onnxruntime_int8"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +26,7 @@ class Contender:
     Attributes:
         name: Of the row.
         weights: What the large linear layers are stored in: "fp32", "bf16", "int8" or "nf4".
-        compute: Type of the products.
+        compute: Type of the products; "int8" where activations take 8 bits, too.
         peer: Whether it is somebody else's way of running the policy.
         module: What its process runs.
         options: What that module builds.
@@ -96,19 +97,23 @@ def _torch(device: str, compute: Sequence[str]) -> Iterator[Contender]:
 
 
 def _ours(device: str, compute: Sequence[str]) -> Iterator[Contender]:
-    kind = compute[-1]
     for engine in ENGINES:
-        for weights in (kind, *_packed(engine)):
+        # ONNX Runtime's graphs are made of float32.
+        kind = "fp32" if engine.startswith("onnxruntime") else compute[-1]
+        for weights in _weights(engine, kind):
+            # What it makes its 8 bits of is not packed before.
+            stored = kind if engine == _INT8_ENGINE else weights
             yield Contender(
                 name=f"ours, {engine}, {weights}",
                 weights=weights,
-                compute=kind,
+                compute="int8" if engine == _INT8_ENGINE else kind,
                 peer=False,
-                options={"compute": kind, "weights": weights, "way": engine},
+                options={"compute": kind, "weights": stored, "way": engine},
                 missing=missing_for(engine, device),
                 slow_start=engine not in ("eager", "static", "cuda_graph"),
             )
     if device == "cuda":
+        kind = compute[-1]
         for weights in (kind, "nf4"):
             yield Contender(
                 name=f"ours, eager, {weights}, all kernels",
@@ -120,9 +125,11 @@ def _ours(device: str, compute: Sequence[str]) -> Iterator[Contender]:
             )
 
 
-def _packed(engine: str) -> tuple[str, ...]:
+def _weights(engine: str, kind: str) -> tuple[str, ...]:
+    if engine == _INT8_ENGINE:
+        return ("int8",)
     # Inductor unpacks in every call; the exporters know no packed layers.
-    return () if engine in ("compiled", "openvino", "onnxruntime") else ("nf4", "int8")
+    return (kind,) if engine in ("compiled", "onnxruntime") else (kind, "nf4", "int8")
 
 
 def _lerobot(

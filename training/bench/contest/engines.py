@@ -18,7 +18,8 @@ def missing_for(engine: str, device: str) -> str:
     """Why an engine cannot run on a device, as far as that is known without a network."""
     if engine == "cuda_graph" and device != "cuda":
         return "no GPU"
-    return "runs on the CPU only" if engine == "onnxruntime" and device != "cpu" else ""
+    onnx = engine.startswith("onnxruntime")
+    return "runs on the CPU only" if onnx and device != "cpu" else ""
 
 
 def prepared(name: Any, model: Any, batch: Batch) -> Callable[[Batch], Tensor]:

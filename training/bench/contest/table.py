@@ -24,7 +24,8 @@ class Row:
     """A contender's row; where `why` is given there are no times.
 
     Attributes:
-        floor_ms: Of its weights and products, with the device's measured rates.
+        floor_ms: Of its weights and products, with the device's measured rates; None where the
+            rate of such products was not measured.
         floor_share: `floor_ms` over the median: 1 is as fast as can be.
         worst_cosine, worst_flow_cosine, worst_motion_cosine, max_error, inputs: See
             `check.Agreement`; None where it gave no actions.
@@ -65,7 +66,10 @@ def make_row(result: Result, *, work: Work, rates: Rates) -> Row:
     )
     if result.why:
         return row
-    floor_s = work.floor_s(rates, weights=contender.weights, compute=contender.compute)
+    floor_ms = None
+    if contender.compute in rates.flops_per_s:
+        floor_s = work.floor_s(rates, weights=contender.weights, compute=contender.compute)
+        floor_ms = floor_s * 1e3
     return dataclasses.replace(
         row,
         p50_ms=result.p50_ms,
@@ -73,8 +77,8 @@ def make_row(result: Result, *, work: Work, rates: Rates) -> Row:
         p99_over_p50=result.p99_ms / result.p50_ms,
         replays=len(result.times_ms),
         peak_mb=result.peak_mb,
-        floor_ms=floor_s * 1e3,
-        floor_share=floor_s * 1e3 / result.p50_ms,
+        floor_ms=floor_ms,
+        floor_share=None if floor_ms is None else floor_ms / result.p50_ms,
     )
 
 
@@ -87,9 +91,12 @@ def table_lines(workload: Workload, rows: Sequence[Row]) -> Iterator[str]:
         if row.p50_ms is None:
             yield f"  {row.contender:38} not measured: {row.why}"
             continue
+        floor = f"{'':19}"
+        if row.floor_ms is not None:
+            floor = f"{row.floor_ms:9.2f} {row.floor_share:9.1%}"
         yield (
             f"  {row.contender:38} {row.p50_ms:9.2f} {row.p99_ms:9.2f} {row.p99_over_p50:8.3f} "
-            f"{row.replays:8d} {row.peak_mb:8.0f} {row.floor_ms:9.2f} {row.floor_share:9.1%} "
+            f"{row.replays:8d} {row.peak_mb:8.0f} {floor} "
             f"{row.worst_cosine:8.5f} {row.max_error:10.2g}"
         )
     yield from summary_lines(rows)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,8 @@ class SmolVLMSize:
     text: DecoderSize
     vocab_size: int
     scale_factor: int
-    folder: Path | None = None
+    # Not part of what a network is known by: one that was moved stays the same.
+    folder: Path | None = field(default=None, repr=False)
 
 
 def read_vlm_size(path: Path) -> SmolVLMSize:
