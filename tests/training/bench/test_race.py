@@ -132,6 +132,10 @@ def test_everybody_is_listed_and_who_cannot_run_says_why(monkeypatch):
     assert [c.python for c in lerobot] == ["python9", "python9"]
     assert [c.weights for c in lerobot] == ["fp32", "bf16"]
     assert all(a.slow_start <= b.slow_start for a, b in itertools.pairwise(given))
+    # A graph is converted sooner than anything is compiled.
+    converts = ["onnxruntime" in c.name for c in listed if c.slow_start]
+    assert converts == sorted(converts, reverse=True)
+    assert {True, False} <= set(converts)
 
 
 @pytest.mark.gpu

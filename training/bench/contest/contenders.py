@@ -33,7 +33,8 @@ class Contender:
         python: Its interpreter.
         environment: Of its process, beside this one's.
         missing: Why it cannot run here; empty when it can.
-        slow_start: Whether it compiles; such ones come last, and get the time that others left.
+        slow_start: Whether it compiles or converts; such ones come last, those that compile behind
+            all others, and get the time that others left.
     """
 
     name: str
@@ -56,7 +57,7 @@ def contenders(
     lerobot_python: str | None = None,
     openpi_python: str | None = None,
 ) -> list[Contender]:
-    """Everybody who could run a policy on a device; the reference first, then quick starters.
+    """Everybody who could run a policy on a device: the reference, quick starters, compilers.
 
     Args:
         compute: Types in which the device multiplies, the float32 reference's included.
@@ -69,7 +70,7 @@ def contenders(
         *_lerobot(policy_type, device, compute, lerobot_python),
         *_openpi(policy_type, device, compute, openpi_python),
     ]
-    return sorted(everybody, key=lambda c: (c.name != REFERENCE, c.slow_start))
+    return sorted(everybody, key=lambda c: (c.name != REFERENCE, c.slow_start, _compiles(c)))
 
 
 def _torch(device: str, compute: Sequence[str]) -> Iterator[Contender]:
@@ -123,6 +124,12 @@ def _ours(device: str, compute: Sequence[str]) -> Iterator[Contender]:
                 options={"compute": kind, "weights": weights, "way": "eager"},
                 environment={"FASTVLA_KERNELS": "all"},
             )
+
+
+def _compiles(contender: Contender) -> bool:
+    # A graph is converted in half a minute, a compiler takes minutes: it gets what is left.
+    ours = contender.options.get("way") in ("compile", "compiled")
+    return ours or contender.options.get("compile", "no") != "no"
 
 
 def _weights(engine: str, kind: str) -> tuple[str, ...]:
