@@ -91,10 +91,11 @@ class Learner:
         return float(loss.detach())
 
 
-def _peft_on_bitsandbytes(model: nn.Module, *, compute: torch.dtype, device: str) -> None:
+def _peft_on_bitsandbytes(model: Any, *, compute: torch.dtype, device: str) -> None:
     """peft's own adapters of bitsandbytes' own layers, where `add_adapters` would put ours."""
     names = [n for n, m in model.named_modules() if isinstance(m, nn.Linear)]
-    use_bitsandbytes(model, compute=compute, device=device)
+    # Adapters make up for the rounding: theirs are on all layers that `add_adapters` packs.
+    use_bitsandbytes(model, skip=model.full_precision, compute=compute, device=device)
     peft = import_peft()
     config = peft.LoraConfig(r=RANK, lora_alpha=ALPHA, lora_dropout=0.0, target_modules=names)
     model.requires_grad_(False)

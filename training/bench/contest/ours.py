@@ -31,7 +31,8 @@ def build(job: Job, inputs: list[Batch]) -> Run:
     compute, weights, way = _DTYPES[options["compute"]], options["weights"], options["way"]
     model = load(job.checkpoint, compute=compute, device=job.device)
     if way == "bitsandbytes":
-        use_bitsandbytes(model, compute=compute, device=job.device)
+        whole = skipped_layers(model, "nf4")
+        use_bitsandbytes(model, skip=whole, compute=compute, device=job.device)
     elif weights in ("nf4", "int8"):
         quantize_module(model, weights, skip=skipped_layers(model, weights))
     if way in ("plain", "bitsandbytes"):
@@ -50,11 +51,17 @@ def load(checkpoint: str, *, compute: torch.dtype, device: str) -> Any:
     return model.requires_grad_(False)
 
 
-def use_bitsandbytes(model: Any, *, compute: torch.dtype, device: str) -> tuple[str, ...]:
-    """Put bitsandbytes' NF4 layers where our NF4 ones would be; returns their names."""
+def use_bitsandbytes(
+    model: Any, *, skip: tuple[str, ...], compute: torch.dtype, device: str
+) -> tuple[str, ...]:
+    """Put bitsandbytes' NF4 layers where our NF4 ones would be; returns their names.
+
+    Args:
+        skip: Patterns of the layers that stay as they are.
+    """
     from bitsandbytes.nn.modules import Linear4bit
 
-    layers = quantizable_layers(model, skip=skipped_layers(model, "nf4"))
+    layers = quantizable_layers(model, skip=skip)
     for name, linear in layers.items():
         packed = Linear4bit(
             linear.in_features,
