@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from fastvla_core.errors import FastVLAError, RosError
 from fastvla_core.robot.buffers import JOINT_STATES
 from fastvla_core.robot.contract import RobotContract
+from fastvla_core.signal_flag import SignalFlag
 from fastvla_ros.bridge.joints import stamp_ns
 from fastvla_ros.recording.streams import (
     Stream,
@@ -114,9 +115,9 @@ def _command(contract: RobotContract) -> Stream:
 
 
 @contextlib.contextmanager
-def _until_told_to_stop() -> Iterator[threading.Event]:
-    """An event that SIGTERM sets, where this thread may take signals."""
-    told = threading.Event()
+def _until_told_to_stop() -> Iterator[SignalFlag]:
+    """A flag that SIGTERM sets, where this thread may take signals."""
+    told = SignalFlag()
     if threading.current_thread() is not threading.main_thread():
         yield told
         return

@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import logging
 import signal
-import threading
 from pathlib import Path
 
 from fastvla_core.models.vision_tokens.arguments import add_token_arguments, tokens_of
 from fastvla_core.remote.address import DEFAULT_PORT, parse_listen
 from fastvla_core.remote.dependency import require_grpc
+from fastvla_core.signal_flag import SignalFlag
 
 HELP = (
     "Serve a policy through gRPC. On the robot, `checkpoint: grpc://127.0.0.1:PORT` (through an "
@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
     from fastvla_core.serving import warm_up_observations
 
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
-    stopped = threading.Event()
+    stopped = SignalFlag()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopped.set())
     credentials = load_credentials(args.credentials) if args.credentials else None

@@ -6,10 +6,10 @@ import gc
 import importlib
 import signal
 import sys
-import threading
 from collections.abc import Sequence
 
 from fastvla_core.errors import FastVLAError, RosError
+from fastvla_core.signal_flag import SignalFlag
 from fastvla_ros.bringup_spin import SharedProcess
 
 _WATCH_PERIOD_S = 0.2
@@ -25,7 +25,7 @@ def run_node(module: str, class_name: str, *, args: Sequence[str] | None = None)
         module, class_name: Where the node class is; imported after ROS is in place.
         args: Command line with `--ros-args`; by default the process's own.
     """
-    interrupted = threading.Event()
+    interrupted = SignalFlag()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: interrupted.set())
     try:

@@ -139,7 +139,7 @@ def test_commands_of_a_slow_policy_keep_velocity_and_acceleration(holds, graph, 
             motions.append([])
         elif not motions[-1] or at_ns > motions[-1][-1][0]:  # the clock stands still now and then
             motions[-1].append((at_ns, list(message.points[0].positions)))
-    assert sum(map(len, motions)) > 15
+    assert sum(map(len, motions)) > 10
     limits = motion_limits(CONTRACT)
     for motion in filter(None, motions):
         # A tick that comes early moves for less than a period; a late one does not make up for it.
