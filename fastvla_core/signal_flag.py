@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import threading
+from fastvla_core.alarm import Alarm
 
 
 class SignalFlag:
@@ -15,14 +14,12 @@ class SignalFlag:
 
     def __init__(self) -> None:
         self._is_set = False
-        self._quiet = threading.Lock()
-        self._quiet.acquire()
+        self._alarm = Alarm()
 
     def set(self) -> None:
         """End the wait; waits for nothing itself."""
         self._is_set = True
-        with contextlib.suppress(RuntimeError):
-            self._quiet.release()
+        self._alarm.ring()
 
     def is_set(self) -> bool:
         """Whether it was set."""
@@ -31,5 +28,5 @@ class SignalFlag:
     def wait(self, timeout_s: float) -> bool:
         """Wait until it is set, or the time [s] is over; whether it is set."""
         if not self._is_set:
-            self._quiet.acquire(timeout=timeout_s)
+            self._alarm.wait(timeout_s)
         return self._is_set

@@ -193,8 +193,7 @@ def _add_planned_adapters(model: nn.Module, lora: LoraConfig) -> int:
         packed = quantizable_layers(model, skip=(*skip, *lora.whole))
     less = 0.0
     for name, layer in packed.items():
-        parent, _, child = name.rpartition(".")
-        setattr(model.get_submodule(parent), child, Int8Linear.blank(layer))
+        model.set_submodule(name, Int8Linear.blank(layer))
         if lora.quantization == "nf4":
             less += (1 - _NF4_OF_INT8) * layer.weight.numel()
     add_adapters(model, dataclasses.replace(lora, quantization=None))

@@ -128,8 +128,7 @@ def replaced(model: nn.Module, layers: Mapping[str, nn.Module]) -> Iterator[None
 
 def _put(model: nn.Module, layers: Mapping[str, nn.Module]) -> None:
     for name, layer in layers.items():
-        parent, _, child = name.rpartition(".")
-        setattr(model.get_submodule(parent), child, layer)
+        model.set_submodule(name, layer)
 
 
 def _plain(layer: QuantizedLinear) -> nn.Linear:

@@ -37,9 +37,7 @@ def keep_on_host(model: nn.Module) -> None:
             mend="leave out token_table; pi0 and pi0.5 can",
         )
     table: Any = model.get_submodule(name)
-    parent, _, child = name.rpartition(".")
-    kept = HostEmbedding(*table.weight.shape, _weight=table.weight)
-    setattr(model.get_submodule(parent), child, kept)
+    model.set_submodule(name, HostEmbedding(*table.weight.shape, _weight=table.weight))
 
 
 def token_table_of(model: nn.Module) -> str | None:

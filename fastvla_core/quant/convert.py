@@ -48,7 +48,7 @@ def quantize_module(
     if not chosen:
         raise QuantError("no linear layer to quantise", mend="check the skip patterns")
     for name, linear in chosen.items():
-        _replace(module, name, _quantized(name, linear, mode, nested))
+        module.set_submodule(name, _quantized(name, linear, mode, nested))
     return module
 
 
@@ -85,7 +85,7 @@ def prepare_for_state(module: ModuleT, keys: Iterable[str]) -> ModuleT:
                 f"{key!r} is quantised, but {name!r} is no linear layer of this model",
                 mend="the checkpoint belongs to another model configuration",
             )
-        _replace(module, name, kind.blank(linear))
+        module.set_submodule(name, kind.blank(linear))
     return module
 
 
@@ -143,8 +143,3 @@ def _split_marker(key: str) -> tuple[str, type[QuantizedLinear] | None]:
         if key.endswith(marker):
             return key.removesuffix(marker), kind
     return key, None
-
-
-def _replace(module: nn.Module, name: str, layer: QuantizedLinear) -> None:
-    parent, _, child = name.rpartition(".")
-    setattr(module.get_submodule(parent), child, layer)

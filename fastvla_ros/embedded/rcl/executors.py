@@ -8,8 +8,8 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
+from fastvla_core.alarm import Alarm
 from fastvla_core.errors import RosError
-from fastvla_ros.embedded.rcl.alarm import Alarm
 from fastvla_ros.embedded.rcl.context import Context
 from fastvla_ros.embedded.rcl.entity import Entity
 from fastvla_ros.embedded.rcl.task import Future, Task, Wakeup

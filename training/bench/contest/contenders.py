@@ -151,16 +151,8 @@ def _lerobot(
         ("default: eager, fp32", "fp32", False),
         (f"fastest: compile_model, {fastest}", fastest, True),
     ):
-        yield Contender(
-            name=f"LeRobot, {title}",
-            weights=kind,
-            compute=kind,
-            module=_LEROBOT,
-            python=python or sys.executable,
-            options={"compute": kind, "compile": "yes" if compiles else "no"},
-            missing=missing,
-            slow_start=compiles,
-        )
+        way = "yes" if compiles else "no"
+        yield _elsewhere(f"LeRobot, {title}", _LEROBOT, python, kind, way, missing=missing)
 
 
 def _openpi(
@@ -176,16 +168,23 @@ def _openpi(
         ("eager, fp32", "fp32", "no"),
         (f"default and fastest: {mode} mode, {fastest}", fastest, mode),
     ):
-        yield Contender(
-            name=f"openpi, {title}",
-            weights=kind,
-            compute=kind,
-            module=_OPENPI,
-            python=python or sys.executable,
-            options={"compute": kind, "compile": compile_mode},
-            missing=missing,
-            slow_start=compile_mode != "no",
-        )
+        yield _elsewhere(f"openpi, {title}", _OPENPI, python, kind, compile_mode, missing=missing)
+
+
+def _elsewhere(
+    name: str, module: str, python: str | None, kind: str, compiled: str, *, missing: str
+) -> Contender:
+    """One that may run in another interpreter; `compiled` is "no" or how."""
+    return Contender(
+        name=name,
+        weights=kind,
+        compute=kind,
+        module=module,
+        python=python or sys.executable,
+        options={"compute": kind, "compile": compiled},
+        missing=missing,
+        slow_start=compiled != "no",
+    )
 
 
 def _lacks_elsewhere(package: str, python: str | None, variable: str) -> str:

@@ -74,9 +74,8 @@ def use_bitsandbytes(
         packed.load_state_dict(linear.state_dict())
         if packed.bias is not None:
             packed.bias.data = packed.bias.data.to(compute)
-        parent, _, child = name.rpartition(".")
         # It packs on the way to the device.
-        setattr(model.get_submodule(parent), child, packed.cpu().to(device).requires_grad_(False))
+        model.set_submodule(name, packed.cpu().to(device).requires_grad_(False))
     return tuple(layers)
 
 

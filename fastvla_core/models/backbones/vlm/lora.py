@@ -123,8 +123,7 @@ def merge(network: nn.Module) -> None:
             )
     for name, layer in adapted:
         layer.merge()
-        parent, _, child = name.rpartition(".")
-        setattr(network.get_submodule(parent), child, layer.get_base_layer())
+        network.set_submodule(name, layer.get_base_layer())
     del network.peft_config
 
 

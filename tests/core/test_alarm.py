@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 
-from fastvla_ros.embedded.rcl.alarm import Alarm
+from fastvla_core.alarm import Alarm
 
 
 def test_it_ends_the_wait_of_its_thread():
