@@ -32,6 +32,8 @@ INTEROP = ["pyarrow>=15", "h5py>=3.10"]
 RAY = ["ray[data]>=2.30"]
 # Adapters and 8-bit optimisers (docs/finetuning.md).
 LORA = ["peft>=0.21", "bitsandbytes>=0.50.2; sys_platform == 'linux'"]
+# ZeRO for several GPUs (docs/finetuning.md).
+DEEPSPEED = ["deepspeed>=0.19"]
 # Curves in a browser (docs/finetuning.md).
 TENSORBOARD = ["tensorboard>=2.19"]
 # Vision-language backbones (docs/backbones.md). Transformers renames things in minor versions: the
@@ -48,6 +50,7 @@ TEST = [
     *VLM,
     *ONNX,
     *TENSORBOARD,
+    *DEEPSPEED,
     "grpcio-tools>=1.66",
     "cryptography>=42",
     "pytest>=8",
@@ -109,6 +112,7 @@ setup(
         "lora": LORA,
         "vlm": VLM,
         "onnx": ONNX,
+        "deepspeed": DEEPSPEED,
         "tensorboard": TENSORBOARD,
         "metaworld": METAWORLD,
         "test": TEST,

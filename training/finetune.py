@@ -8,14 +8,13 @@ import functools
 import json
 import math
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from fastvla_core.errors import DatasetError
 from fastvla_core.models.adapters import add_adapters, merged_state, save_adapter
@@ -31,9 +30,9 @@ from training.learner import learner_of
 from training.loss_curve import write_curve
 from training.memory import MemoryEstimate, available_memory, estimate_memory, require_memory
 from training.optimization import (
-    autocast_dtype,
     learning_rate,
     make_optimizer,
+    passes_in,
     recompute_activations,
     saved_activations,
 )
@@ -51,6 +50,7 @@ from training.trainer_state import (
     save_state,
     training_tensors,
 )
+from training.zero import divide, is_engine
 
 REPORT_EVERY = 20
 Report = Callable[[LossPoint, int], None]
@@ -73,7 +73,7 @@ class Trainer:
     Raises:
         DatasetError: nothing can be trained, or the batch cannot be shared out.
         CheckpointError: no layer is there to adapt.
-        DependencyError: PyTorch is too old for `parallel: fsdp`.
+        DependencyError: what `parallel` needs is missing, or too old.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class Trainer:
     ) -> None:
         self._policy, self._dataset, self._config, self._out = policy, dataset, config, out
         self._processes, self._base = processes, base
-        self._in_parts = config.parallel == "fsdp" and processes.count > 1
+        self._in_parts = config.parallel != "ddp" and processes.count > 1
         self._device = policy.device if device is None else device
         self._rows = rows_of(processes, batch_size=config.batch_size, parts=config.accumulate)
         self._model: nn.Module = policy.model
@@ -121,14 +121,11 @@ class Trainer:
             parallel=config.parallel,
             objective=self._pruning or None,
         )
-        trained = [p for p in self._learner.parameters() if p.requires_grad]
-        self._optimizer = make_optimizer(
-            config.optimizer,
-            trained,
-            learning_rate=config.learning_rate,
-            betas=(config.beta1, config.beta2),
-            weight_decay=config.weight_decay,
-        )
+        self._optimizer: Any = _optimizer(self._learner, config)
+        if config.parallel == "deepspeed" and self._in_parts:
+            self._measure, self._optimizer = divide(
+                self._measure, self._optimizer, config=config, device=self._device
+            )
         # Without fp16 it does nothing.
         self._scaler = torch.amp.GradScaler(policy.device.type, enabled=config.precision == "fp16")
         self._ema = {k: v.detach().clone() for k, v in changing_state(self._learner).items()}
@@ -229,7 +226,7 @@ class Trainer:
     def _settings(self) -> dict[str, Any]:
         settings = dataclasses.asdict(self._config)
         # Who keeps what does not change what is learnt: a run may go on either way.
-        del settings["parallel"]
+        del settings["parallel"], settings["deepspeed"]
         # As JSON gives them back: rows as lists.
         return json.loads(json.dumps(settings))
 
@@ -303,7 +300,8 @@ class Trainer:
                 mend="lower the learning rate, or look for broken values: `fastvla data inspect`",
             )
         self._scaler.unscale_(self._optimizer)
-        nn.utils.clip_grad_norm_(self._learner.parameters(), self._config.gradient_clip)
+        if not is_engine(self._measure):
+            nn.utils.clip_grad_norm_(self._learner.parameters(), self._config.gradient_clip)
         self._scaler.step(self._optimizer)
         self._scaler.update()
         self._average(step)
@@ -333,20 +331,11 @@ class Trainer:
             earlier=batch.earlier,
         )
 
-    @contextlib.contextmanager
-    def _precision(self) -> Iterator[None]:
-        here, dtype = self._policy.device, autocast_dtype(self._config.precision, self._device)
-        # What will be in parts on GPUs is measured on the host, where bf16 is the usual half.
-        if dtype is not None and here.type != self._device.type:
-            dtype = torch.bfloat16
+    def _precision(self) -> contextlib.AbstractContextManager[None]:
         # Casts kept to be used again would keep whole weights of layers that are let go of.
-        kept = not self._in_parts
-        cast = torch.autocast(here.type, dtype, enabled=dtype is not None, cache_enabled=kept)
-        # On a CPU the backward pass of fused attention is three times slower than plain matmuls.
-        on_cpu = self._device.type == "cpu"
-        kernel = sdpa_kernel(SDPBackend.MATH) if on_cpu else contextlib.nullcontext()
-        with cast, kernel:
-            yield
+        kept = self._config.parallel != "fsdp" or not self._in_parts
+        here = self._policy.device
+        return passes_in(self._config.precision, here=here, device=self._device, keep_casts=kept)
 
     @torch.no_grad()
     def _average(self, step: int) -> None:
@@ -397,3 +386,13 @@ class Trainer:
             self._layout.load_state_dict(dict(weights), assign=True)
             weights = merged_state(self._layout)
         self._policy.with_weights(weights).save_pretrained(folder)
+
+
+def _optimizer(learner: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
+    return make_optimizer(
+        config.optimizer,
+        [p for p in learner.parameters() if p.requires_grad],
+        learning_rate=config.learning_rate,
+        betas=(config.beta1, config.beta2),
+        weight_decay=config.weight_decay,
+    )

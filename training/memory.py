@@ -115,11 +115,29 @@ def counted(
         activations=activations,
         part=part,
     )
-    if config.parallel != "fsdp" or processes == 1:
+    if processes == 1 or config.parallel == "ddp":
         return whole
+    if config.parallel == "deepspeed":
+        return _with_zero(whole, config=config, trained=trained, processes=processes)
     kept = ("weights", "gradients", "optimizer", "averages")
-    parts = {name: -(-getattr(whole, name) // processes) for name in kept}
-    return dataclasses.replace(whole, gathered=_gathered(model), **parts)
+    return dataclasses.replace(whole, gathered=_gathered(model), **_parts(whole, kept, processes))
+
+
+def _parts(whole: MemoryEstimate, names: tuple[str, ...], processes: int) -> dict[str, int]:
+    return {name: -(-getattr(whole, name) // processes) for name in names}
+
+
+def _with_zero(
+    whole: MemoryEstimate, *, config: TrainConfig, trained: int, processes: int
+) -> MemoryEstimate:
+    zero = config.deepspeed["zero_optimization"]
+    kept = ("gradients", "optimizer") if zero["stage"] == 2 else ("optimizer",)
+    # It keeps a copy of the weights that it updates, and gathers gradients in a bucket.
+    copied = _GRADIENT * trained // processes
+    bucket = _GRADIENT * min(int(zero.get("reduce_bucket_size", 5e8)), trained)
+    return dataclasses.replace(
+        whole, weights=whole.weights + copied, gathered=bucket, **_parts(whole, kept, processes)
+    )
 
 
 def _gathered(model: nn.Module) -> int:
@@ -163,7 +181,7 @@ def available_memory(device: torch.device) -> int:
 
 def _what_would_fit(estimate: MemoryEstimate, available: int, *, config: TrainConfig) -> str:
     changes, saved = [], 0.0
-    if config.optimizer == "adamw" and config.parallel != "fsdp":
+    if config.optimizer == "adamw" and config.parallel == "ddp":
         changes.append("`optimizer: adamw_8bit`")
         saved += estimate.optimizer * 0.75
     parts = config.accumulate

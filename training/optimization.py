@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.checkpoint import checkpoint
 
 from fastvla_core.errors import DatasetError, DependencyError
@@ -61,6 +62,29 @@ def autocast_dtype(precision: Precision, device: torch.device) -> torch.dtype | 
     if precision == "fp16":
         return torch.float16
     return torch.bfloat16 if precision == "bf16" and multiplies_bf16(device) else None
+
+
+@contextlib.contextmanager
+def passes_in(
+    precision: Precision, *, here: torch.device, device: torch.device, keep_casts: bool = True
+) -> Iterator[None]:
+    """What forward and backward passes of a training step run in.
+
+    Args:
+        here: Where the weights are now.
+        device: Where they will be trained.
+        keep_casts: Cast a weight to 16 bits once for all its uses.
+    """
+    dtype = autocast_dtype(precision, device)
+    # What will be in parts on GPUs is measured on the host, where bf16 is the usual half.
+    if dtype is not None and here.type != device.type:
+        dtype = torch.bfloat16
+    cast = torch.autocast(here.type, dtype, enabled=dtype is not None, cache_enabled=keep_casts)
+    # On a CPU the backward pass of fused attention is three times slower than plain matmuls.
+    on_cpu = device.type == "cpu"
+    kernel = sdpa_kernel(SDPBackend.MATH) if on_cpu else contextlib.nullcontext()
+    with cast, kernel:
+        yield
 
 
 def require_precision(precision: Precision, device: torch.device) -> None:

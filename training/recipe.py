@@ -22,7 +22,22 @@ from training.learning_options import CoTraining, InsulationTraining, PruningTra
 Optimizer: TypeAlias = Literal["adamw", "adamw_8bit"]
 Activations: TypeAlias = Literal["keep", "recompute", "offload"]
 Precision: TypeAlias = Literal["fp32", "bf16", "fp16"]
-Parallel: TypeAlias = Literal["ddp", "fsdp"]
+Parallel: TypeAlias = Literal["ddp", "fsdp", "deepspeed"]
+
+# Keys of DeepSpeed's configuration, and where a recipe says the same.
+_DECIDED_ELSEWHERE = {
+    "train_batch_size": "`training.batch_size`",
+    "train_micro_batch_size_per_gpu": "`training.batch_size` and `training.accumulate`",
+    "gradient_accumulation_steps": "`training.accumulate`",
+    "gradient_clipping": "`training.gradient_clip`",
+    "optimizer": "`training.optimizer` and what it takes",
+    "scheduler": "`training.learning_rate` and what it takes",
+    "fp16": "`training.precision`",
+    "bf16": "`training.precision`",
+    "torch_autocast": "`training.precision`",
+    "zero_allow_untested_optimizer": "`training.optimizer`",
+    "zero_force_ds_cpu_optimizer": "`training.optimizer`",
+}
 
 # Smallest and largest value of the numbers of a training run; what is not named is at least 0.
 _RANGES: dict[str, tuple[float, float]] = {
@@ -108,6 +123,35 @@ class ClosedLoopConfig:
             _check_task(task, "training.closed_loop.tasks")
 
 
+def _zero_2() -> dict[str, Any]:
+    # Its own buckets are of 2 GB, however small the network is.
+    bucket = 50_000_000
+    sizes = {"reduce_bucket_size": bucket, "allgather_bucket_size": bucket}
+    return {"zero_optimization": {"stage": 2, **sizes}}
+
+
+def _check_deepspeed(config: Mapping[str, Any], precision: Precision) -> None:
+    decided = [key for key in config if key in _DECIDED_ELSEWHERE]
+    if decided:
+        raise DatasetError(
+            f"training.deepspeed.{decided[0]}: the recipe decides this",
+            mend=f"leave it out, and set {_DECIDED_ELSEWHERE[decided[0]]} in the recipe",
+        )
+    zero = config.get("zero_optimization")
+    stage = zero.get("stage", 0) if isinstance(zero, Mapping) else 0
+    if stage not in (1, 2):
+        raise DatasetError(
+            f"training.deepspeed.zero_optimization.stage is {stage!r}",
+            mend="set 1 or 2; to keep weights in parts, too, `parallel: fsdp`, and to keep "
+            "everything, `parallel: ddp`",
+        )
+    if precision == "fp16":
+        raise DatasetError(
+            "training.precision is fp16, which does not go with `parallel: deepspeed`",
+            mend="set `precision: bf16`, or `parallel: fsdp`",
+        )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainConfig:
     """Everything that decides the course of training.
@@ -132,7 +176,9 @@ class TrainConfig:
         activations: What the backward pass needs is kept, computed again per layer, or kept on the
             host.
         parallel: What several processes share: "ddp" the batch, "fsdp" also weights, gradients and
-            the optimiser's states, of which each then keeps its part.
+            the optimiser's states, of which each then keeps its part, "deepspeed" what its stage of
+            ZeRO says.
+        deepspeed: DeepSpeed's own configuration, but for what follows from the rest of this.
         lora: Train adapters instead of the weights.
         closed_loop: Judge checkpoints in the simulator; the best is kept as `best`.
         augmentation: How pictures are changed while training.
@@ -147,6 +193,7 @@ class TrainConfig:
     optimizer: Optimizer = "adamw"
     activations: Activations = "keep"
     parallel: Parallel = "ddp"
+    deepspeed: Mapping[str, Any] = field(default_factory=_zero_2)
     lora: LoraConfig | None = None
     closed_loop: ClosedLoopConfig | None = None
     learning_rate: float = 1e-3
@@ -181,13 +228,15 @@ class TrainConfig:
             raise DatasetError(
                 f"training has both {' and '.join(given)}", mend="do one after the other"
             )
-        if self.parallel == "fsdp" and self.optimizer == "adamw_8bit":
+        if self.parallel != "ddp" and self.optimizer == "adamw_8bit":
             raise DatasetError(
                 "training.optimizer is adamw_8bit, which cannot keep its states in parts "
-                "(`parallel: fsdp`)",
+                f"(`parallel: {self.parallel}`)",
                 mend="set `optimizer: adamw`, of whose states each process keeps its part, or "
                 "`parallel: ddp`",
             )
+        if self.parallel == "deepspeed":
+            _check_deepspeed(self.deepspeed, self.precision)
         if self.closed_loop and self.closed_loop.every % self.checkpoint_every:
             raise DatasetError(
                 f"training.closed_loop.every {self.closed_loop.every} falls between checkpoints",

@@ -14,6 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 from training.processes import Processes
 from training.recipe import Parallel
 from training.sharding import shard
+from training.zero import is_engine
 
 Objective: TypeAlias = Callable[..., Tensor]
 
@@ -59,13 +60,14 @@ def shared_loss(
 
     Args:
         device: Of this process.
-        parallel: With "fsdp" the network's weights become parts, in place.
+        parallel: With "fsdp" the network's weights become parts, in place. With "deepspeed"
+            `zero.divide` takes it from here.
         objective: Takes the place of the network's own loss; called with network, batch,
             generator and step.
     Raises:
         DependencyError: PyTorch is too old for parts.
     """
-    if processes.count == 1:
+    if processes.count == 1 or parallel == "deepspeed":
         return _Loss(network, objective)
     if parallel == "fsdp":
         loss = _LossInParts(network, objective)
@@ -80,6 +82,9 @@ def gradients_shared(loss: nn.Module, *, when: bool) -> contextlib.AbstractConte
 
     Where weights are in parts they are always shared: unshared ones would be whole.
     """
+    if is_engine(loss):
+        # It shares after every part of a batch, and is told which one is the last.
+        loss.set_gradient_accumulation_boundary(when)
     if when or not isinstance(loss, DistributedDataParallel):
         return contextlib.nullcontext()
     return loss.no_sync()

@@ -148,7 +148,9 @@ def test_random_weights_move_the_robot_within_its_limits_and_the_goal_ends_in_wo
     heard.let_through.clear()
     report = client.execute(TASK, timeout_s=GOAL_S)
     graph.check()
-    assert report.error == "TIMEOUT", report
+    # Random weights may also push the cube out of reach; the robot then says so.
+    assert report.error == "TIMEOUT" or report.outcome == "failure", report
+    assert report.message
     # On a busy machine one inference may take most of the goal's time.
     assert report.inferences >= 1
     assert report.commands_sent >= FEWEST

@@ -133,6 +133,13 @@ def test_of_weights_in_parts_each_process_keeps_its_share_and_gathers_a_layer_at
     assert (whole.gathered, whole.part, parts.part) == (0, 2, 2)
     assert 0 < parts.gathered < whole.weights + whole.gradients
     assert "gathered for a moment" in parts.in_words()
+    zero = plan_memory(tiny(parallel="deepspeed"), processes=2)
+    for name in ("gradients", "optimizer"):
+        assert getattr(zero, name) == getattr(parts, name)
+    assert zero.averages == whole.averages
+    # A float32 copy of what it updates, and a bucket that holds all of a small network.
+    assert zero.weights == whole.weights + whole.gradients // 2
+    assert zero.gathered == whole.gradients
     # Nobody has anything to share a layer with.
     alone = plan_memory(tiny(parallel="fsdp"))
     assert (alone.weights, alone.gathered) == (whole.weights, 0)

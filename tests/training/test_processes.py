@@ -29,7 +29,7 @@ from training.processes import ALONE, Processes, rows_of, training_processes
 from training.recipe import TrainConfig
 from training.sharding import own_part
 
-# Three trainings in each of two processes.
+# Five trainings in each of two processes.
 pytestmark = pytest.mark.timeout(900)
 
 SHARED = dataclasses.replace(CONFIG, steps=4, batch_size=8, camera_dropout=0.3)
@@ -40,9 +40,19 @@ QLORA = dataclasses.replace(
 )
 PARTS = dataclasses.replace(SHARED, parallel="fsdp", activations="recompute")
 # What two processes do.
-RUNS = {"ddp": SHARED, "fsdp": PARTS, "qlora": dataclasses.replace(QLORA, parallel="fsdp")}
-# Which of them is stopped at its last step, and started again.
-STOPPED = "fsdp"
+RUNS = {
+    "ddp": SHARED,
+    "fsdp": PARTS,
+    "qlora": dataclasses.replace(QLORA, parallel="fsdp"),
+    "zero": dataclasses.replace(SHARED, parallel="deepspeed"),
+    "zero_1": dataclasses.replace(
+        QLORA, parallel="deepspeed", deepspeed={"zero_optimization": {"stage": 1}}
+    ),
+}
+# Which of them are stopped at their last step, and started again.
+STOPPED = ("fsdp", "zero")
+# Runs of one process that they follow.
+ALIKE = {"ddp": "full", "fsdp": "full", "qlora": "qlora", "zero": "full", "zero_1": "qlora"}
 
 
 def trainer(out: Path, config: TrainConfig, processes: Processes = ALONE) -> Trainer:
@@ -73,7 +83,7 @@ def train_all(out: Path) -> None:
     """What each of the two processes runs."""
     with training_processes() as processes:
         for name, config in RUNS.items():
-            if name == STOPPED:
+            if name in STOPPED:
                 stop(trainer(out / name, config, processes), at=3)
             run = trainer(out / name, config, processes)
             kept = {
@@ -137,7 +147,7 @@ def curve(run: Path) -> np.ndarray:
     return np.genfromtxt(run / "loss.csv", delimiter=",", names=True)
 
 
-@pytest.mark.parametrize(("name", "alone"), [("ddp", "full"), ("fsdp", "full"), ("qlora", "qlora")])
+@pytest.mark.parametrize(("name", "alone"), ALIKE.items())
 def test_two_processes_follow_the_curve_of_one_and_write_its_files(
     two: Path, one: Path, name: str, alone: str
 ):
@@ -171,13 +181,24 @@ def test_each_process_keeps_its_part_as_the_estimate_says(two: Path, one: Path, 
             assert kept["estimate"][what] == pytest.approx(kept[what], rel=0.02)
 
 
-def test_a_run_in_parts_is_gone_on_with_by_one_process(two: Path, tmp_path: Path):
-    shutil.copytree(two / "fsdp" / "checkpoints", tmp_path / "checkpoints")
+def test_with_zero_each_process_keeps_its_part_of_the_states(two: Path, one: Path):
+    for rank in range(2):
+        kept = json.loads((two / f"zero_{rank}.json").read_text())
+        whole = kept["weights"]
+        # Parts end at a multiple of a few numbers.
+        assert kept["optimizer"] == pytest.approx(whole, rel=0.01)
+        assert kept["averages"] == kept["estimate"]["averages"] == whole
+        assert kept["estimate"]["optimizer"] == whole
+
+
+@pytest.mark.parametrize("name", STOPPED)
+def test_a_run_in_parts_is_gone_on_with_by_one_process(name: str, two: Path, tmp_path: Path):
+    shutil.copytree(two / name / "checkpoints", tmp_path / "checkpoints")
     shutil.rmtree(tmp_path / "checkpoints" / "step_00000004")
-    trainer(tmp_path, PARTS).run()
+    trainer(tmp_path, RUNS[name]).run()
     # What is drawn follows from the number of processes.
-    np.testing.assert_allclose(curve(tmp_path)["loss"], curve(two / "fsdp")["loss"], rtol=0.2)
-    assert curve(tmp_path)["loss"][0] == curve(two / "fsdp")["loss"][0]
+    np.testing.assert_allclose(curve(tmp_path)["loss"], curve(two / name)["loss"], rtol=0.2)
+    assert curve(tmp_path)["loss"][0] == curve(two / name)["loss"][0]
 
 
 def test_every_sample_is_taken_by_one_process_in_one_part():

@@ -56,6 +56,17 @@ def test_interval_against_published_values():
             "parallel: fsdp\n  optimizer: adamw_8bit",
             r"adamw_8bit, which cannot keep its states in parts \(`parallel: fsdp`\)",
         ),
+        (
+            "precision: bf16",
+            "parallel: deepspeed\n  deepspeed: {zero_optimization: {stage: 3}}",
+            r"training.deepspeed.zero_optimization.stage is 3",
+        ),
+        (
+            "precision: bf16",
+            "parallel: deepspeed\n  deepspeed: {zero_optimization: {stage: 1}, fp16: {}}",
+            "training.deepspeed.fp16: the recipe decides this",
+        ),
+        ("precision: bf16", "parallel: deepspeed\n  precision: fp16", "does not go with"),
         ("seed: 0", "seed: -1", "training.seed is -1"),
         ("steps: 1000", "steps: 0", "training.steps is 0"),
         ("checkpoint_every: 200", "checkpoint_every: 0", "training.checkpoint_every is 0"),

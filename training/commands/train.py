@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import typing
 from pathlib import Path
 
 from fastvla_core.arguments import positive_float, positive_int
 from fastvla_core.errors import DatasetError
 from training.commands.env_argument import add_env_argument
-from training.recipe import Recipe, load_recipe
+from training.recipe import Parallel, Recipe, load_recipe
 
 HELP = (
     "Fine-tune a policy from recorded bags, or train one by a recipe. Killed and started again "
@@ -32,7 +33,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--processes", type=positive_int, default=1, help="that share a batch, to estimate for"
     )
     parser.add_argument(
-        "--parallel", choices=["ddp", "fsdp"], help="what processes share, instead of the recipe's"
+        "--parallel",
+        choices=typing.get_args(Parallel),
+        help="what processes share, instead of the recipe's",
     )
     parser.add_argument("--policy", help="checkpoint or name to start from (default: nano)")
     parser.add_argument(
