@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes as ct
 import weakref
+from functools import cache
 from typing import Any, NamedTuple
 
 from fastvla_ros.embedded.wire.dds_qos import DdsQos, native
@@ -63,6 +64,18 @@ class Entity:
         library().dds_delete(self.ref)
 
 
+# Not by `getattr` in every call: the cache of attributes keeps each name that was put together,
+# up to 4,096 of them, and a node asks for its peers several times a second.
+@cache
+def _matched(kind: str) -> Any:
+    return getattr(library(), f"dds_get_matched_{kind}s")
+
+
+@cache
+def _matched_data(kind: str) -> Any:
+    return getattr(library(), f"dds_get_matched_{kind}_data")
+
+
 class _Endpoint(Entity):
     """What readers and writers share: peers."""
 
@@ -74,8 +87,7 @@ class _Endpoint(Entity):
         room = BATCH
         while True:
             handles = (ct.c_uint64 * room)()
-            call = getattr(library(), f"dds_get_matched_{self._peer_kind}s")
-            count = call(self.ref, handles, room)
+            count = _matched(self._peer_kind)(self.ref, handles, room)
             if count in ALREADY_DELETED:
                 return []
             if check(count, f"matched {self._peer_kind}s") <= room:
@@ -84,7 +96,7 @@ class _Endpoint(Entity):
 
     def peer(self, handle: int) -> Discovered | None:
         """One of the peers; None when it has gone."""
-        address = getattr(library(), f"dds_get_matched_{self._peer_kind}_data")(self.ref, handle)
+        address = _matched_data(self._peer_kind)(self.ref, handle)
         if not address:
             return None
         try:

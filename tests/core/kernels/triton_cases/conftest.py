@@ -9,6 +9,11 @@ import pytest
 import torch
 
 
+@pytest.fixture(autouse=True)
+def same_numbers_in_every_run() -> None:
+    torch.manual_seed(0)
+
+
 @pytest.fixture(scope="session")
 def device() -> torch.device:
     if os.environ.get("TRITON_INTERPRET") == "1":
