@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import sys
 import threading
+import traceback
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -103,16 +104,31 @@ class SharedProcess:
         self._executor.shutdown(timeout_sec=5.0)
 
     def _spin(self) -> None:
+        from rclpy.exceptions import InvalidHandle
         from rclpy.executors import ExternalShutdownException
 
         try:
             while not self._stopping:
-                self._executor.spin_once()
+                try:
+                    self._executor.spin_once()
+                except InvalidHandle as error:
+                    if not _came_from_looking(error):
+                        raise
         except ExternalShutdownException:
             return
         # The main thread looks at it and ends the program with a message.
         except BaseException as error:
             self._failure = error
+
+
+def _came_from_looking(error: BaseException) -> bool:
+    """Whether rclpy's executor met an entity that another thread was just destroying.
+
+    It asks timers and clients whether they are ready without minding that they may be gone: a
+    server that is deactivated, and so destroys its timer, would take every node here with it.
+    """
+    frames = traceback.walk_tb(error.__traceback__)
+    return any(frame.f_code.co_name == "_wait_for_ready_callbacks" for frame, _ in frames)
 
 
 @contextlib.contextmanager
