@@ -16,6 +16,8 @@ from fastvla_ros.runtime import ensure_ros
 # Blocking callbacks (goals, gripper moves) must never starve timers and sensors.
 EXECUTOR_THREADS = 8
 _SWITCH_S = 0.001
+# More is no chance meeting.
+_LOST_IN_A_ROW = 100
 
 
 class SharedProcess:
@@ -104,15 +106,17 @@ class SharedProcess:
         self._executor.shutdown(timeout_sec=5.0)
 
     def _spin(self) -> None:
-        from rclpy.exceptions import InvalidHandle
         from rclpy.executors import ExternalShutdownException
 
+        lost = 0
         try:
             while not self._stopping:
                 try:
                     self._executor.spin_once()
-                except InvalidHandle as error:
-                    if not _came_from_looking(error):
+                    lost = 0
+                except RuntimeError as error:
+                    lost += 1
+                    if lost > _LOST_IN_A_ROW or not _came_from_looking(error):
                         raise
         except ExternalShutdownException:
             return
@@ -124,8 +128,9 @@ class SharedProcess:
 def _came_from_looking(error: BaseException) -> bool:
     """Whether rclpy's executor met an entity that another thread was just destroying.
 
-    It asks timers and clients whether they are ready without minding that they may be gone: a
-    server that is deactivated, and so destroys its timer, would take every node here with it.
+    It asks timers and clients whether they are ready, and waits for action clients, without minding
+    that they may be gone (InvalidHandle, RCLError): a server that is deactivated, and so destroys
+    its timer, would take every node here with it.
     """
     frames = traceback.walk_tb(error.__traceback__)
     return any(frame.f_code.co_name == "_wait_for_ready_callbacks" for frame, _ in frames)

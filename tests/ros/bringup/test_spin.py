@@ -53,6 +53,14 @@ def test_an_entity_that_goes_while_the_executor_looks_at_it_ends_nothing(
     assert process.failure is None
 
 
+def test_one_that_stays_in_the_way_ends_it(process: SharedProcess, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(process._executor, "spin_once", _wait_for_ready_callbacks)
+    # The thread is in the real one until something comes.
+    process._executor.create_task(lambda: None)
+    process._thread.join(5.0)
+    assert type(process.failure).__name__ == "InvalidHandle"
+
+
 def test_a_callback_that_uses_what_is_destroyed_ends_it(process: SharedProcess):
     def use() -> None:
         raise invalid()
