@@ -28,6 +28,7 @@ from training.cache_files import ImageRows
 from training.cache_images import CachedImages
 from training.cache_statistics import held_mask
 from training.camera_dropout import CameraDropout, draw_hidden, hiding_chances
+from training.key_frames import KeyPoses
 
 Reword: TypeAlias = Callable[[str, np.random.Generator], str]
 
@@ -43,6 +44,7 @@ class Batch:
         actions: float32 [B, T, A], absolute targets; the last one repeats beyond the end.
         action_is_pad: bool [B, T], True where one is only repeated.
         tasks: B instructions.
+        key_pose: float32 [B, J], see `KeyPoses`; None where nothing learns from it.
         earlier: Images, masks and states of the steps before, oldest first; at the start of an
             episode its first step.
     """
@@ -53,6 +55,7 @@ class Batch:
     actions: Tensor
     action_is_pad: Tensor
     tasks: list[str]
+    key_pose: Tensor | None = None
     earlier: tuple[dict[str, Any], ...] = ()
 
     @property
@@ -67,6 +70,7 @@ class Batch:
             actions=self.actions[rows],
             action_is_pad=self.action_is_pad[rows],
             tasks=self.tasks[rows],
+            key_pose=None if self.key_pose is None else self.key_pose[rows],
             earlier=tuple(_part(moment, rows) for moment in self.earlier),
         )
 
@@ -106,6 +110,8 @@ class StepDataset:
                 mend="record that camera, or choose a policy for these cameras",
             )
         self.cameras = cameras
+        # Whoever learns from them sets it.
+        self.key_poses: KeyPoses | None = None
         self._cache, self._chunk_size, self._past_steps = cache, chunk_size, past_steps
         keys = np.ones(len(cache)) if cache.split_key is None else cache.split_key
         is_validation = held_mask(keys, share=validation)
@@ -140,6 +146,7 @@ class StepDataset:
             actions=torch.from_numpy(np.asarray(cache.label[rows])),
             action_is_pad=torch.from_numpy(rows != self._unbounded_rows(frames)),
             tasks=self.instructions(frames),
+            key_pose=None if self.key_poses is None else self.key_poses[frames],
             earlier=tuple(self._moment(past, dropped) for past in before),
         )
 

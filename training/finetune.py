@@ -104,7 +104,7 @@ class Trainer:
                 self._model.to(device)
             if self._pruning:
                 self._pruning.to(device)
-        self._learner, others = learner_of(policy, config)
+        self._learner, others = learner_of(policy, config, dataset=dataset)
         digests = {"recordings": dataset.digest, "policy": policy.processor.digest}
         self._origin = {**digests, **others}
         if not any(p.requires_grad for p in self._learner.parameters()):
@@ -321,7 +321,7 @@ class Trainer:
         return float(loss.detach())
 
     def _prepared(self, batch: Batch) -> dict[str, Tensor]:
-        return self._policy.training_batch(
+        prepared = self._policy.training_batch(
             images=batch.images,
             image_mask=batch.image_mask,
             state=batch.state,
@@ -330,6 +330,9 @@ class Trainer:
             action_is_pad=batch.action_is_pad,
             earlier=batch.earlier,
         )
+        if batch.key_pose is not None:
+            prepared["key_pose"] = batch.key_pose.to(self._policy.device)
+        return prepared
 
     def _precision(self) -> contextlib.AbstractContextManager[None]:
         # Casts kept to be used again would keep whole weights of layers that are let go of.

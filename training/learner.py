@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from torch import nn
 
+from fastvla_core.errors import DatasetError
 from fastvla_core.policy import FastVLA
 from training.conversation_training import CoTrained, digest_of, read_lists
+from training.dataset import StepDataset
 from training.insulation import insulated
+from training.key_pose import WithKeyPose
 from training.recipe import TrainConfig
 
 
-def learner_of(policy: FastVLA, config: TrainConfig) -> tuple[nn.Module, dict[str, str]]:
+def learner_of(
+    policy: FastVLA, config: TrainConfig, *, dataset: StepDataset
+) -> tuple[nn.Module, dict[str, str]]:
     """A module with the loss of a batch, and digests of what else it learns from.
 
     Raises:
@@ -19,6 +24,13 @@ def learner_of(policy: FastVLA, config: TrainConfig) -> tuple[nn.Module, dict[st
     """
     if config.insulation is not None:
         return insulated(policy, config.insulation, seed=config.seed)
+    if config.key_pose is not None:
+        if dataset.key_poses is None:
+            raise DatasetError(
+                "training.key_pose: these recordings have no key poses", mend="leave it out"
+            )
+        joints = dataset.key_poses.joints
+        return WithKeyPose(policy.model, config.key_pose, joints=joints, seed=config.seed), {}
     if config.conversations is not None:
         said = read_lists(config.conversations)
         learner = CoTrained(policy, config.conversations, conversations=said)

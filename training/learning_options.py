@@ -128,3 +128,23 @@ class CoTraining:
                 f"{self.weight:g} teach nothing",
                 mend="name a list, a share above 0 and at most 1, and a weight above 0",
             )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyPoseTraining:
+    """The pose at which the gripper is next used, or the episode's last one, beside the actions.
+
+    Attributes:
+        weight: Of its mean squared error; the actions' loss counts 1.
+
+    Raises:
+        DatasetError: the weight teaches nothing.
+    """
+
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.weight <= 0:
+            raise DatasetError(
+                f"training.key_pose.weight is {self.weight:g}", mend="give more than 0"
+            )

@@ -37,6 +37,7 @@ from training.dataset import StepDataset
 from training.evaluate import EvaluationConfig, EvaluationResult, evaluate
 from training.evaluation_table import row
 from training.finetune import Trainer
+from training.key_frames import KeyPoses
 from training.optimization import multiplies_bf16, require_precision
 from training.processes import ALONE, Processes, training_device
 from training.progress import CountBar
@@ -152,6 +153,7 @@ def _run_training(
     train = functools.partial(
         _train,
         base=recipe.policy,
+        contract=contract,
         processes=processes,
         device=device,
         board=recipe.tensorboard,
@@ -232,6 +234,7 @@ def _train(
     config: TrainConfig,
     out: Path,
     base: str,
+    contract: RobotContract,
     processes: Processes,
     device: torch.device,
     board: bool,
@@ -244,6 +247,13 @@ def _train(
         past_steps=len(policy.history_s),
         validation=config.validation,
     )
+    if config.key_pose is not None:
+        dataset.key_poses = KeyPoses(
+            cache,
+            frames=dataset.training_frames,
+            joints=len(contract.joints),
+            has_gripper=contract.gripper is not None,
+        )
     trainer = Trainer(
         policy,
         dataset=dataset,

@@ -17,7 +17,12 @@ from fastvla_core.resources import file_or_shipped
 from fastvla_core.sim.catalogue import contract_name
 from training.augmentation import Augmentation
 from training.camera_dropout import CameraDropout
-from training.learning_options import CoTraining, InsulationTraining, PruningTraining
+from training.learning_options import (
+    CoTraining,
+    InsulationTraining,
+    KeyPoseTraining,
+    PruningTraining,
+)
 
 Optimizer: TypeAlias = Literal["adamw", "adamw_8bit"]
 Activations: TypeAlias = Literal["keep", "recompute", "offload"]
@@ -91,6 +96,8 @@ class Corrections:
             steps=self.steps,
             learning_rate=self.learning_rate,
             camera_dropout=self.camera_dropout,
+            # By now the instruction is read, and a new head would only disturb.
+            key_pose=None,
         )
 
 
@@ -168,6 +175,7 @@ class TrainConfig:
             actions; None lets the flow's gradient through.
         conversations: Lists of pictures with questions and answers for the language model; None for
             none.
+        key_pose: Learn where the hand goes next, too; None for the actions alone.
         precision: bf16 and fp16 run the network in autocast, the weights stay fp32. bf16 only where
             the processor multiplies it; fp16 only on a GPU, with a scaled loss.
         batch_size: Samples per step, of all processes together.
@@ -211,6 +219,7 @@ class TrainConfig:
     pruning: PruningTraining | None = None
     insulation: InsulationTraining | None = None
     conversations: CoTraining | None = None
+    key_pose: KeyPoseTraining | None = None
     precision: Precision = "bf16"
     seed: int = 0
     validation: float = 0.02
@@ -222,7 +231,7 @@ class TrainConfig:
                 f"training.batch_size {self.batch_size} cannot be done in {self.accumulate} parts",
                 mend="make `batch_size` a multiple of `accumulate`",
             )
-        kinds = ("pruning", "insulation", "conversations")
+        kinds = ("pruning", "insulation", "conversations", "key_pose")
         given = [kind for kind in kinds if getattr(self, kind) is not None]
         if len(given) > 1:
             raise DatasetError(

@@ -1,0 +1,105 @@
+"""Where the hand goes next: the right pose for every step, learnt beside the flow, not saved."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from fastvla_core.errors import DatasetError
+from tests.training.test_finetune import CONFIG, dataset_for, small_policy
+from tests.training.test_insulation import batch_of
+from training.bench.training_speed import random_cache
+from training.dataset import StepDataset
+from training.finetune import Trainer
+from training.key_frames import KeyPoses, key_frames
+from training.key_pose import WithKeyPose
+from training.learning_options import KeyPoseTraining
+
+JOINTS = 6
+CONFIGURED = dataclasses.replace(CONFIG, key_pose=KeyPoseTraining())
+
+
+def with_key_poses(dataset: StepDataset, cache: object) -> StepDataset:
+    frames = dataset.training_frames
+    dataset.key_poses = KeyPoses(cache, frames=frames, joints=JOINTS, has_gripper=True)  # type: ignore[arg-type]
+    return dataset
+
+
+def trainer(out: Path, **changes: object) -> Trainer:
+    out.mkdir(parents=True, exist_ok=True)
+    policy = small_policy()
+    cache = random_cache(policy, frames=32)
+    dataset = with_key_poses(dataset_for(policy), cache)
+    config = dataclasses.replace(CONFIGURED, **changes)  # type: ignore[arg-type]
+    return Trainer(policy, dataset=dataset, config=config, out=out)
+
+
+def test_the_key_frame_is_the_next_use_of_the_gripper_or_the_last_of_the_episode():
+    last = np.repeat([4, 9], 5)
+    found = key_frames(np.array([3, 7]), last=last)
+    assert found.tolist() == [3, 3, 3, 4, 4, 7, 7, 9, 9, 9]
+    assert key_frames(np.zeros(0, np.int64), last=last).tolist() == last.tolist()
+
+
+def test_a_target_is_the_way_from_the_state_to_the_key_pose_in_standard_deviations():
+    policy = small_policy()
+    cache = random_cache(policy, frames=8)
+    cache.label[:, JOINTS] = np.where(np.arange(8) < 5, 0.04, 0.0)
+    # Below the floor of the scale.
+    cache.label[:, 0] = cache.state[:, 0] = 0.001
+    poses = KeyPoses(cache, frames=np.arange(8), joints=JOINTS, has_gripper=True)
+    way = cache.label[[5] * 5 + [7] * 3, :JOINTS] - cache.state[:, :JOINTS]
+    found = poses[np.array([6, 0])]
+    assert torch.all(found[:, 0] == 0)
+    expected = (way[:, 1:] / way[:, 1:].std(axis=0))[[6, 0]].astype(np.float32)
+    torch.testing.assert_close(found[:, 1:], torch.from_numpy(expected))
+    # Nothing is used: the way to the episode's end.
+    still = KeyPoses(cache, frames=np.arange(8), joints=JOINTS, has_gripper=False)
+    assert not torch.equal(still[np.array([0])], poses[np.array([0])])
+    torch.testing.assert_close(still[np.array([7])][:, 0], torch.zeros(1))
+
+
+def test_the_pose_teaches_the_prefix_and_no_action_head():
+    policy = small_policy()
+    learner = WithKeyPose(policy.model, KeyPoseTraining(weight=0.5), joints=JOINTS, seed=0)
+    batch = {**batch_of(policy), "key_pose": torch.randn(4, JOINTS)}
+    found = learner.loss(batch, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(found["loss"], found["flow_loss"] + 0.5 * found["key_pose_loss"])
+    plain = policy.model.loss(batch, generator=torch.Generator().manual_seed(0))["loss"]
+    torch.testing.assert_close(found["flow_loss"], plain)
+    found["key_pose_loss"].backward()
+    taught = {n for n, p in policy.model.named_parameters() if p.grad is not None}
+    assert any(name.startswith("prefix.text") for name in taught)
+    assert not any(name.startswith("expert") for name in taught)
+
+
+def test_it_is_learnt_resumes_exactly_and_is_not_part_of_the_policy(tmp_path: Path):
+    options = {"steps": 60, "batch_size": 8, "checkpoint_every": 30}
+    folder = trainer(tmp_path / "whole", **options).run()
+    losses = np.genfromtxt(tmp_path / "whole" / "loss.csv", delimiter=",", names=True)["loss"]
+    assert losses[-1] < 0.8 * losses[0]
+    stored = load_file(folder / "model.safetensors")
+    assert stored.keys() == small_policy().model.state_dict().keys()
+
+    # As it was left by a run that was killed behind its first checkpoint.
+    shutil.copytree(tmp_path / "whole" / "checkpoints", tmp_path / "again" / "checkpoints")
+    shutil.rmtree(tmp_path / "again" / "checkpoints" / "step_00000060")
+    resumed = load_file(trainer(tmp_path / "again", **options).run() / "model.safetensors")
+    for name, value in stored.items():
+        assert torch.equal(value, resumed[name]), name
+
+
+def test_without_key_poses_or_on_another_network_it_is_refused(tmp_path: Path):
+    policy = small_policy()
+    with pytest.raises(DatasetError, match="no key poses"):
+        Trainer(policy, dataset=dataset_for(policy), config=CONFIGURED, out=tmp_path)
+    with pytest.raises(DatasetError, match="only small flow policies"):
+        WithKeyPose(torch.nn.Linear(2, 2), KeyPoseTraining(), joints=JOINTS, seed=0)
+    with pytest.raises(DatasetError, match="weight is 0"):
+        KeyPoseTraining(weight=0.0)
