@@ -34,6 +34,13 @@ class Sample(NamedTuple):
     source_stamp_ns: int
 
 
+# Not by `getattr` in every call: the cache of attributes keeps each name that was put together,
+# up to 4,096 of them, and a node asks for its peers several times a second.
+@cache
+def _getter(what: str) -> Any:
+    return getattr(library(), f"dds_get_{what}")
+
+
 class Entity:
     """A DDS entity, by the handle that the C calls want."""
 
@@ -56,24 +63,11 @@ class Entity:
 
     def read_status(self, name: str, into: ct.Structure) -> None:
         """Fill in the details of a status; its `change` counters start anew."""
-        call = getattr(library(), f"dds_get_{name}_status")
-        check(call(self.ref, ct.byref(into)), f"status {name}")
+        check(_getter(f"{name}_status")(self.ref, ct.byref(into)), f"status {name}")
 
     def delete(self) -> None:
         """Leave the domain; to delete what is deleted changes nothing."""
         library().dds_delete(self.ref)
-
-
-# Not by `getattr` in every call: the cache of attributes keeps each name that was put together,
-# up to 4,096 of them, and a node asks for its peers several times a second.
-@cache
-def _matched(kind: str) -> Any:
-    return getattr(library(), f"dds_get_matched_{kind}s")
-
-
-@cache
-def _matched_data(kind: str) -> Any:
-    return getattr(library(), f"dds_get_matched_{kind}_data")
 
 
 class _Endpoint(Entity):
@@ -87,7 +81,7 @@ class _Endpoint(Entity):
         room = BATCH
         while True:
             handles = (ct.c_uint64 * room)()
-            count = _matched(self._peer_kind)(self.ref, handles, room)
+            count = _getter(f"matched_{self._peer_kind}s")(self.ref, handles, room)
             if count in ALREADY_DELETED:
                 return []
             if check(count, f"matched {self._peer_kind}s") <= room:
@@ -96,7 +90,7 @@ class _Endpoint(Entity):
 
     def peer(self, handle: int) -> Discovered | None:
         """One of the peers; None when it has gone."""
-        address = _matched_data(self._peer_kind)(self.ref, handle)
+        address = _getter(f"matched_{self._peer_kind}_data")(self.ref, handle)
         if not address:
             return None
         try:
