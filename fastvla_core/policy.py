@@ -24,6 +24,7 @@ from fastvla_core.models.hub import find_checkpoint
 from fastvla_core.models.lerobot.files import NO_LOCAL_FILES, LocalFiles
 from fastvla_core.models.loading import Quantization, load_config, load_model, quantization_of
 from fastvla_core.models.registry import POLICIES, PRESETS
+from fastvla_core.models.seeding import drawn_from
 from fastvla_core.models.statistics import Statistics
 from fastvla_core.models.token_table import TokenTablePlace, keep_on_host, with_words
 from fastvla_core.models.vision_tokens.memory import TokenMemory
@@ -112,8 +113,7 @@ class FastVLA:
                 that the config names cannot be had.
         """
         family = POLICIES.load(config.to_dict()["type"])
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with drawn_from(seed):
             model = family.model(config)
         processor = family.processor(config, statistics=statistics, tokenizer=tokenizer)
         return cls(config=config, model=model, processor=processor, seed=seed)
@@ -311,8 +311,7 @@ class FastVLA:
                 mend="leave it out of the recipe, or start from another policy",
             )
         config = dataclasses.replace(self.config, **changes)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
+        with drawn_from(0):
             model = POLICIES.load(config.to_dict()["type"]).model(config)
         # What the changes add to the network begins with fresh weights.
         model.load_state_dict({**model.state_dict(), **self.model.state_dict()})

@@ -30,6 +30,7 @@ from fastvla_core.models.lerobot.text_tokenizer import TextTokenizer
 from fastvla_core.models.policies.flow_vla.model import FlowVLA
 from fastvla_core.models.policies.pi0_fast.config import action_words
 from fastvla_core.models.policies.pi0_fast.processor import TokenizeActions
+from fastvla_core.models.seeding import drawn_from
 from fastvla_core.models.vision_tokens.options import ALL_TOKENS
 from fastvla_core.policy import FastVLA
 from training.learning_options import InsulationTraining
@@ -73,8 +74,7 @@ class Insulated(nn.Module):
         self.network = network
         self._options = options
         self._writing = _writing(options, fast, text)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with drawn_from(seed):
             self.head = _head(network, options, fast)
         if self.head is not None:
             self.head.to(next(network.parameters()).device)

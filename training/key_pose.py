@@ -21,6 +21,7 @@ from fastvla_core.layers.transformer import TransformerLayer
 from fastvla_core.models.policies.flow_vla.config import FlowVLAConfig
 from fastvla_core.models.policies.flow_vla.model import FlowVLA
 from fastvla_core.models.policies.flow_vla.prefix import Batch, Prefix
+from fastvla_core.models.seeding import drawn_from
 from training.learning_options import KeyPoseTraining
 
 
@@ -76,8 +77,7 @@ class WithKeyPose(nn.Module):
             )
         self.network = network
         self._options = options
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with drawn_from(seed):
             self.head = KeyPoseHead(network.config, joints=joints)
         self.head.to(next(network.parameters()).device)
 

@@ -17,6 +17,7 @@ from fastvla_core.models.checkpoint import write_json, write_tensors
 from fastvla_core.models.lerobot.stored import ADAPTER, ADAPTER_CONFIG
 from fastvla_core.models.lora import LoraConfig
 from fastvla_core.models.peft_layers import ADAPTER_NAME, PEFT_PREFIX, import_peft, inject
+from fastvla_core.models.seeding import drawn_from
 from fastvla_core.quant import QuantizedLinear, quantize_module
 
 
@@ -47,8 +48,7 @@ def add_adapters(model: nn.Module, config: LoraConfig, *, seed: int = 0) -> tupl
             mend=f"its layers are called, for example, {', '.join(linear[:3])}",
         )
     whole = [m for n, m in model.named_modules() if _matches(n, config.whole)]
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with drawn_from(seed):
         inject(model, _peft_config(config, chosen))
     for module in whole:
         module.requires_grad_(True)

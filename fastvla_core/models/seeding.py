@@ -9,6 +9,14 @@ import torch
 
 
 @contextlib.contextmanager
+def drawn_from(seed: int) -> Iterator[None]:
+    """What is drawn on the CPU meanwhile, such as new weights, follows from `seed` alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
+
+
+@contextlib.contextmanager
 def seeded(generator: torch.Generator, device: torch.device) -> Iterator[None]:
     """Seed torch's own generators from `generator`; afterwards they go on as if nothing was.
 

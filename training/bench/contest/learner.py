@@ -18,6 +18,7 @@ from fastvla_core.engines.memory import reset_peak_memory
 from fastvla_core.models.adapters import adapted_layers, add_adapters
 from fastvla_core.models.lora import LoraConfig
 from fastvla_core.models.peft_layers import import_peft
+from fastvla_core.models.seeding import drawn_from
 from training.bench.contest.child import Command, serve
 from training.bench.contest.job import Batch, Job, load_inputs
 from training.bench.contest.ours import load, use_bitsandbytes
@@ -101,9 +102,8 @@ def _peft_on_bitsandbytes(model: Any, *, compute: torch.dtype, device: str) -> N
     model.requires_grad_(False)
     # How peft knows that it is to use its own adapters for bitsandbytes' layers.
     model.is_loaded_in_4bit = True  # type: ignore[assignment]
-    with torch.random.fork_rng(devices=[]):
-        # The seed of `add_adapters`, and the same layers in the same order: the same adapters.
-        torch.manual_seed(0)
+    # The seed of `add_adapters`, and the same layers in the same order: the same adapters.
+    with drawn_from(0):
         peft.inject_adapter_in_model(config, model)
 
 
