@@ -62,6 +62,7 @@ class WithKeyPose(nn.Module):
     Args:
         network: Trained in place.
         seed: Of the head's weights.
+
     Raises:
         DatasetError: the network is of another kind.
     """
