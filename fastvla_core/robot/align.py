@@ -152,10 +152,13 @@ def check_fresh(buffers: StreamBuffers, *, contract: RobotContract, now_ns: int)
 
 
 def _horizon(buffers: StreamBuffers, contract: RobotContract) -> int:
-    for stream in required_streams(contract):
-        if buffers.newest_ns(stream) is None:
-            raise _stale(stream, age_ns=None, max_age_s=0.0)
-    return buffers.horizon_ns(required_streams(contract))
+    streams = required_streams(contract)
+    horizon_ns = buffers.horizon_ns(streams)
+    if horizon_ns is None:
+        silent = [stream for stream in streams if buffers.newest_ns(stream) is None]
+        # Its first sample may have come meanwhile.
+        raise _stale((silent or streams)[0], age_ns=None, max_age_s=0.0)
+    return horizon_ns
 
 
 def _stale(stream: str, *, age_ns: int | None, max_age_s: float) -> StaleStreamError:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import bisect
 import threading
-from dataclasses import dataclass
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import Any
-
-from fastvla_core.errors import ObservationError
 
 JOINT_STATES = "joint_states"
 """Name of the joint stream; every other stream has its camera's name."""
@@ -21,6 +20,29 @@ class Sample:
     value: Any
 
 
+@dataclass(frozen=True, slots=True)
+class _History:
+    """One stream; the stamps also stand alone, because a search in plain integers is fast."""
+
+    stamps: list[int] = field(default_factory=list)
+    samples: list[Sample] = field(default_factory=list)
+
+    def insert(self, at: int, sample: Sample) -> None:
+        self.stamps.insert(at, sample.stamp_ns)
+        self.samples.insert(at, sample)
+
+    def delete(self, which: slice) -> None:
+        del self.stamps[which], self.samples[which]
+
+    def find(self, stamp_ns: int) -> int | None:
+        """Where the sample of that very stamp is."""
+        at = bisect_left(self.stamps, stamp_ns)
+        return at if at < len(self.stamps) and self.stamps[at] == stamp_ns else None
+
+
+_NOTHING = _History()
+
+
 class StreamBuffers:
     """The newest samples per stream, sorted by stamp; safe to fill from several threads.
 
@@ -32,7 +54,7 @@ class StreamBuffers:
     def __init__(self, *, capacity: int = 64, capacities: dict[str, int] | None = None) -> None:
         self._capacity = capacity
         self._capacities = dict(capacities or {})
-        self._samples: dict[str, list[Sample]] = {}
+        self._streams: dict[str, _History] = {}
         self._lock = threading.Lock()
         self._span_ns = 0
         self.clock_jumps = 0
@@ -50,39 +72,46 @@ class StreamBuffers:
         """
         with self._lock:
             capacity = self._capacities.get(stream, self._capacity)
-            samples = self._samples.setdefault(stream, [])
-            if samples and stamp_ns < samples[-1].stamp_ns - 1_000_000_000:
-                self._samples.clear()
+            known = self._history(stream)
+            if known.stamps and stamp_ns < known.stamps[-1] - 1_000_000_000:
+                self._streams.clear()
                 self.clock_jumps += 1
-                samples = self._samples.setdefault(stream, [])
-            if not samples or stamp_ns > samples[-1].stamp_ns:
-                samples.append(Sample(stamp_ns, value))
-            else:
-                at = bisect.bisect_left(samples, stamp_ns, key=lambda s: s.stamp_ns)
-                too_old = at == 0 and len(samples) >= capacity
-                if samples[at].stamp_ns == stamp_ns or too_old:
+                known = self._history(stream)
+            at = bisect_left(known.stamps, stamp_ns)
+            if at < len(known.stamps):
+                too_old = at == 0 and len(known.stamps) >= capacity
+                if known.stamps[at] == stamp_ns or too_old:
                     return False
-                samples.insert(at, Sample(stamp_ns, value))
+            known.insert(at, Sample(stamp_ns, value))
             # One older than the span: it is what holds at the span's beginning.
-            oldest_ns = samples[-1].stamp_ns - self._span_ns
-            needed = len(samples) - bisect.bisect_right(
-                samples, oldest_ns, key=lambda s: s.stamp_ns
+            needed = len(known.stamps) - bisect_right(
+                known.stamps, known.stamps[-1] - self._span_ns
             )
-            del samples[: -max(capacity, needed + 1)]
+            known.delete(slice(0, -max(capacity, needed + 1)))
             return True
 
     def newest_ns(self, stream: str) -> int | None:
         """Stamp of the newest sample, or None when there is none."""
         with self._lock:
-            samples = self._samples.get(stream)
-            return samples[-1].stamp_ns if samples else None
+            stamps = self._streams.get(stream, _NOTHING).stamps
+            return stamps[-1] if stamps else None
+
+    def horizon_ns(self, streams: Iterable[str]) -> int | None:
+        """The latest instant that every one of `streams` has reached; None where one has nothing.
+
+        Aligning there and nowhere later makes live and recorded observations equal: a sample
+        that arrives afterwards is newer in its stream and cannot change the answer.
+        """
+        with self._lock:
+            stamps = [self._streams.get(stream, _NOTHING).stamps for stream in streams]
+            return min(each[-1] for each in stamps) if all(stamps) else None
 
     def hold(self, stream: str, *, at_ns: int) -> Sample | None:
         """The newest sample that is not newer than `at_ns`, or None."""
         with self._lock:
-            samples = self._samples.get(stream, [])
-            at = bisect.bisect_right(samples, at_ns, key=lambda s: s.stamp_ns)
-            return samples[at - 1] if at else None
+            known = self._streams.get(stream, _NOTHING)
+            at = bisect_right(known.stamps, at_ns)
+            return known.samples[at - 1] if at else None
 
     def around(self, stream: str, *, at_ns: int) -> tuple[Sample | None, Sample | None]:
         """The newest sample that is not newer, and the oldest that is not older than `at_ns`.
@@ -90,48 +119,35 @@ class StreamBuffers:
         Both are one where a sample is of that very instant.
         """
         with self._lock:
-            samples = self._samples.get(stream, [])
-            at = bisect.bisect_right(samples, at_ns, key=lambda s: s.stamp_ns)
-            before = samples[at - 1] if at else None
+            known = self._streams.get(stream, _NOTHING)
+            at = bisect_right(known.stamps, at_ns)
+            before = known.samples[at - 1] if at else None
             if before is not None and before.stamp_ns == at_ns:
                 return before, before
-            return before, samples[at] if at < len(samples) else None
+            return before, known.samples[at] if at < len(known.samples) else None
 
     def replace(self, stream: str, *, stamp_ns: int, value: Any) -> None:
         """Give the sample of that stamp another value; nothing happens where there is none."""
         with self._lock:
-            samples = self._samples.get(stream, [])
-            at = bisect.bisect_left(samples, stamp_ns, key=lambda s: s.stamp_ns)
-            if at < len(samples) and samples[at].stamp_ns == stamp_ns:
-                samples[at] = Sample(stamp_ns, value)
+            known = self._streams.get(stream, _NOTHING)
+            at = known.find(stamp_ns)
+            if at is not None:
+                known.samples[at] = Sample(stamp_ns, value)
 
     def remove(self, stream: str, *, stamp_ns: int) -> None:
         """Forget the sample of that stamp, as if it had never come."""
         with self._lock:
-            samples = self._samples.get(stream, [])
-            samples[:] = [sample for sample in samples if sample.stamp_ns != stamp_ns]
+            known = self._streams.get(stream, _NOTHING)
+            at = known.find(stamp_ns)
+            if at is not None:
+                known.delete(slice(at, at + 1))
 
     def clear(self) -> None:
         """Forget everything, for a new goal that must see fresh frames."""
         with self._lock:
-            self._samples.clear()
+            self._streams.clear()
 
-    def horizon_ns(self, streams: list[str]) -> int:
-        """The latest instant that every one of `streams` has reached.
-
-        Aligning there and nowhere later makes live and recorded observations equal: a sample
-        that arrives afterwards is newer in its stream and cannot change the answer.
-
-        Raises:
-            ObservationError: a stream has no sample yet; names it.
-        """
-        stamps = []
-        for stream in streams:
-            stamp = self.newest_ns(stream)
-            if stamp is None:
-                raise ObservationError(
-                    f"stream '{stream}' has published nothing yet",
-                    mend="check that its publisher runs: `ros2 topic hz`, `fastvla doctor`",
-                )
-            stamps.append(stamp)
-        return min(stamps)
+    def _history(self, stream: str) -> _History:
+        if stream not in self._streams:
+            self._streams[stream] = _History()
+        return self._streams[stream]

@@ -98,8 +98,8 @@ class StreamBridge:
 
     def reached(self, at_ns: int) -> bool:
         """Whether every required stream has a sample of `at_ns` or later."""
-        newest = [self.buffers.newest_ns(stream) for stream in self._required]
-        return all(stamp is not None and stamp >= at_ns for stamp in newest)
+        horizon_ns = self.buffers.horizon_ns(self._required)
+        return horizon_ns is not None and horizon_ns >= at_ns
 
     def check(self, *, now_ns: int) -> None:
         """See that every required stream is alive at `now_ns`.

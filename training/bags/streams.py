@@ -123,7 +123,7 @@ class BagStreams:
     @property
     def horizon_ns(self) -> int:
         """The latest instant that every required stream has reached."""
-        return min(self.buffers.newest_ns(stream) or 0 for stream in self._required)
+        return self.buffers.horizon_ns(self._required) or 0
 
     def settled(self, at_ns: int) -> bool:
         """Whether nothing that may still come can change what is seen at that instant."""

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastvla_core.errors import ObservationError
 from fastvla_core.robot.align import StaleStreamError, check_fresh, observe
 from fastvla_core.robot.buffers import JOINT_STATES, StreamBuffers
 from fastvla_core.robot.contract_file import load_contract
@@ -136,6 +135,36 @@ def test_capacity_keeps_the_newest():
     assert buffers.newest_ns("s") == 4
 
 
-def test_horizon_names_the_stream_without_samples():
-    with pytest.raises(ObservationError, match="'a' has published nothing"):
-        StreamBuffers().horizon_ns(["a"])
+def test_the_horizon_is_what_every_stream_has_reached():
+    buffers = StreamBuffers()
+    buffers.push("a", stamp_ns=10, value=0)
+    assert buffers.horizon_ns(["a", "b"]) is None
+    buffers.push("b", stamp_ns=30, value=0)
+    buffers.push("b", stamp_ns=20, value=0)
+    assert buffers.horizon_ns(["a", "b"]) == 10
+    assert buffers.horizon_ns(["b"]) == 30
+
+
+def test_nothing_is_seen_before_every_stream_has_begun():
+    buffers = StreamBuffers()
+    buffers.push(JOINT_STATES, stamp_ns=10, value=np.zeros(7, np.float32))
+    with pytest.raises(StaleStreamError, match="'front' has published nothing") as caught:
+        observe(buffers, contract=CONTRACT, task="x")
+    assert caught.value.stream == "front"
+
+
+def test_a_sample_is_replaced_or_removed_by_its_stamp():
+    buffers = StreamBuffers()
+    for stamp in (10, 20, 30):
+        buffers.push("s", stamp_ns=stamp, value=stamp)
+    buffers.replace("s", stamp_ns=20, value="new")
+    buffers.replace("s", stamp_ns=25, value="nobody")
+    held = buffers.hold("s", at_ns=29)
+    assert held is not None
+    assert held.value == "new"
+    buffers.remove("s", stamp_ns=20)
+    buffers.remove("s", stamp_ns=21)
+    held = buffers.hold("s", at_ns=29)
+    assert held is not None
+    assert (held.stamp_ns, held.value) == (10, 10)
+    assert buffers.newest_ns("s") == 30
