@@ -35,6 +35,10 @@ from training.record_expert import Driver, record_expert_episodes
 from training.starting_policy import starting_point, starting_policy
 from training.trainer_state import LossPoint
 
+# How often a step may be seen. One episode, each of its 19 steps seen 3,400 times, took the shipped
+# policy from 99 of 100 to 33 in that very task; in docs/finetuning.md each is seen eight times.
+_OFTEN = 100
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunResult:
@@ -235,6 +239,8 @@ def _train(
             joints=len(contract.joints),
             has_gripper=contract.gripper is not None,
         )
+    if processes.first and (warning := too_few_recordings(config, frames=len(dataset))):
+        print(warning, file=sys.stderr)
     trainer = Trainer(
         policy,
         dataset=dataset,
@@ -252,6 +258,18 @@ def _train(
     with _ProgressBar(config.steps) as bar:
         folder = trainer.run(report=bar.update if processes.first else None)
     return RunResult(policy=folder, curve=out / "loss.csv", steps=config.steps, frames=len(dataset))
+
+
+def too_few_recordings(config: TrainConfig, *, frames: int) -> str:
+    """What to say where a run sees its recorded steps so often that it learns them by heart."""
+    times = config.steps * config.batch_size / frames
+    if times <= _OFTEN:
+        return ""
+    return (
+        f"only {frames} recorded steps: each will be seen {times:,.0f} times and learnt by heart, "
+        "and what the policy could before will be lost; record more episodes, mix in some of what "
+        "it must keep (docs/finetuning.md), or lower training.steps"
+    )
 
 
 def _check_instructions(policy: FastVLA, cache: Cache) -> None:

@@ -162,3 +162,11 @@ def test_a_recipe_with_corrections_leaves_its_last_policy_and_goes_on_where_it_s
     weights = [(p / "model.safetensors").read_bytes() for p in (result.policy, again.policy)]
     assert weights[0] == weights[1]
     assert {p: p.stat().st_mtime_ns for p in out.rglob("*.mcap")} == made
+
+
+def test_a_run_that_would_learn_its_recordings_by_heart_says_so():
+    config = dataclasses.replace(load_recipe("finetune").training, steps=1000, batch_size=64)
+    said = pipeline.too_few_recordings(config, frames=16)
+    assert "16 recorded steps" in said
+    assert "4,000 times" in said
+    assert not pipeline.too_few_recordings(config, frames=640)
