@@ -30,7 +30,8 @@ TEMPORARY_SUFFIX = ".tmp"
 _TAIL_BYTES = 8 + 32 + len(MAGIC)
 
 PictureFormat = Literal["auto", "raw", "jpeg"]
-JPEG_QUALITY = 95
+# 95 takes 40 % more space and a fifth more time to unpack; see docs/data.md.
+JPEG_QUALITY = 90
 # A small picture costs more to unpack than to read; see docs/data.md.
 _RAW_PIXELS = 128 * 128
 
@@ -41,12 +42,21 @@ class Pictures:
 
     Attributes:
         format: `raw` pixels, `jpeg`, or by size (`auto`): raw up to 128 x 128. JPEG is the
-            recording's own file where it has the size that is wanted, else of quality 95.
+            recording's own file where it has the size that is wanted.
         longest_side: Larger pictures are scaled down to it, with their aspect ratio; 0: never.
+        quality: Of JPEG files that are packed anew, 1 to 100.
+
+    Raises:
+        DatasetError: there is no such quality.
     """
 
     format: PictureFormat = "auto"
     longest_side: int = 0
+    quality: int = JPEG_QUALITY
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.quality <= 100:
+            raise DatasetError(f"JPEG quality {self.quality}", mend="give 1 to 100")
 
     def shape(self, *, height: int, width: int) -> tuple[int, int, int]:
         """[H, W, 3] as stored of a camera's picture."""
@@ -198,7 +208,10 @@ class ShardWriter:
         elif is_jpeg and file is not None:
             # Packed anew it would be larger, and no longer what the live node sees.
             return self._write(file.data), len(file)
-        data = pack_jpeg(image) if is_jpeg else np.ascontiguousarray(image).reshape(-1).data
+        if is_jpeg:
+            data = pack_jpeg(image, quality=self._pictures.quality)
+        else:
+            data = np.ascontiguousarray(image).reshape(-1).data
         return self._write(data), len(data)
 
     def _write(self, data: bytes | memoryview) -> int:
@@ -297,9 +310,9 @@ class Shard:
         return np.frombuffer(self._content, described["dtype"], count, at).reshape(shape).copy()
 
 
-def pack_jpeg(image: NDArray[np.uint8]) -> bytes:
+def pack_jpeg(image: NDArray[np.uint8], *, quality: int = JPEG_QUALITY) -> bytes:
     """uint8 [H, W, 3] RGB as a JPEG file."""
-    flags = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
+    flags = [cv2.IMWRITE_JPEG_QUALITY, quality]
     done, packed = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), flags)
     assert done
     return packed.tobytes()

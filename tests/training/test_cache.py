@@ -320,6 +320,23 @@ def test_jpeg_pictures_are_scaled_and_close(write_episode, tmp_path, contract):
     assert verify_cache(tmp_path / "jpeg").problems == ()
 
 
+def test_a_jpeg_of_higher_quality_is_larger_and_closer(write_episode, tmp_path, contract):
+    folder = write_episode()
+    found = {}
+    for name, how in {
+        "coarse": Pictures(format="jpeg", quality=40),
+        "usual": Pictures(format="jpeg"),
+        "exact": Pictures(format="raw"),
+    }.items():
+        convert(folder, tmp_path / name, contract, pictures=how)
+        found[name] = open_cache(tmp_path / name).images["front"]
+    exact = found["exact"][:].astype(int)
+    assert found["coarse"].stored_bytes < found["usual"].stored_bytes
+    assert abs(found["usual"][:] - exact).mean() < abs(found["coarse"][:] - exact).mean()
+    with pytest.raises(DatasetError, match="JPEG quality 101"):
+        Pictures(quality=101)
+
+
 def jpeg_recording(folder: Path, contract, *, files: list[bytes], format: str = "jpeg"):
     """One JPEG message per camera and step of 0.1 s; the contract that goes with it."""
     cameras = tuple(dataclasses.replace(c, transport="compressed") for c in contract.cameras)

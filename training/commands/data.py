@@ -9,16 +9,17 @@ import json
 from collections import Counter
 from pathlib import Path
 
-from fastvla_core.arguments import positive_float, positive_int, share
+from fastvla_core.arguments import positive_float, positive_int
 from fastvla_core.errors import BagError, ContractError
 from fastvla_core.robot.contract import RobotContract
 from fastvla_core.robot.contract_file import load_contract
 from training.bags.inspection import NOT_READABLE, READABLE_WITH_LOSSES, BagReport, inspect_bag
 from training.bags.reader import open_bag
 from training.bags.splitting import parse_split
-from training.cache import CacheManifest, Conversion, Pictures, find_bags, open_cache
+from training.cache import CacheManifest, Conversion, find_bags, open_cache
 from training.cache_build import SUCCESS_ONLY, convert_bags, in_processes
 from training.commands import data_interop
+from training.commands.cache_options import add_cache_options, pictures_of
 from training.progress import CountBar
 
 HELP = """Look into recordings (`inspect`), convert them to the cache that training reads
@@ -82,32 +83,13 @@ def _add_convert(convert: argparse.ArgumentParser) -> None:
         choices=["header", "receive"],
         help="whose stamps align the streams (default: sync.stamp of the contract)",
     )
-    add_pictures(convert)
+    add_cache_options(convert)
     _add_msgs(convert)
     convert.add_argument("--workers", type=positive_int, help="processes (default: one per core)")
     convert.add_argument(
         "--ray", nargs="?", const="local", metavar="ADDRESS", help="convert on a Ray cluster"
     )
     convert.add_argument("--json", action="store_true", help="print the result as JSON")
-
-
-def add_pictures(parser: argparse.ArgumentParser) -> None:
-    """Options of how pictures are stored."""
-    parser.add_argument(
-        "--images",
-        choices=["auto", "raw", "jpeg"],
-        default="auto",
-        help="how pictures are stored (default: raw up to 128x128, else JPEG of quality 95)",
-    )
-    parser.add_argument(
-        "--image-size", type=positive_int, default=0, metavar="PIXELS", help="longest side at most"
-    )
-    parser.add_argument(
-        "--validation",
-        type=share,
-        default=0.02,
-        help="share of the episodes that statistics leave out (default 0.02)",
-    )
 
 
 def _add_msgs(parser: argparse.ArgumentParser) -> None:
@@ -179,7 +161,7 @@ def _convert(args: argparse.Namespace) -> int:
         instruction=args.instruction,
         split=parse_split(args.split),
         action=args.source,
-        pictures=Pictures(format=args.images, longest_side=args.image_size),
+        pictures=pictures_of(args),
         msgs=tuple(folder.absolute() for folder in args.msgs),
         validation=args.validation,
     )

@@ -8,14 +8,13 @@ from pathlib import Path
 from fastvla_core.arguments import positive_float
 from fastvla_core.errors import DatasetError
 from fastvla_core.robot.contract_file import load_contract
-from training.cache import Pictures, open_cache
+from training.cache import open_cache
+from training.commands.cache_options import add_cache_options, pictures_of
 from training.progress import CountBar
 
 
 def add_import(parser: argparse.ArgumentParser) -> None:
     """Options of `import`."""
-    from training.commands.data import add_pictures
-
     parser.add_argument("source", type=Path, help="LeRobot v3 folder, .hdf5 file or folder of them")
     parser.add_argument("--out", type=Path, required=True, help="folder of the cache")
     parser.add_argument("--contract", required=True, help="FILE or name of the robot's contract")
@@ -37,7 +36,7 @@ def add_import(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--rotate", type=int, choices=[0, 180], default=0, help="of the pictures; LIBERO: 180"
     )
-    add_pictures(parser)
+    add_cache_options(parser)
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
 
 
@@ -61,7 +60,7 @@ def run_import(args: argparse.Namespace) -> int:
         rate_hz=args.rate,
         action=args.label or ("command" if is_lerobot else "next_state"),
         instruction=args.instruction,
-        pictures=Pictures(format=args.images, longest_side=args.image_size),
+        pictures=pictures_of(args),
         rotate_180=args.rotate == 180,
         validation=args.validation,
     )
