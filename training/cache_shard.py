@@ -139,6 +139,15 @@ class ShardWriter:
         finally:
             self._temporary.unlink(missing_ok=True)
 
+    def view(self, camera: CameraSpec, pixels: NDArray[Any]) -> NDArray[Any]:
+        """A colour picture [H, W, 3] in the size that it is stored in."""
+        if camera.kind != "color":
+            return pixels
+        height, width, _ = self._pictures.shape(height=pixels.shape[0], width=pixels.shape[1])
+        if (height, width) == pixels.shape[:2]:
+            return pixels
+        return scaled_down(pixels, height=height, width=width)
+
     def add(
         self,
         images: Mapping[str, NDArray[np.uint8]],
@@ -193,8 +202,8 @@ class ShardWriter:
     def _picture(
         self, camera: CameraSpec, image: NDArray[np.uint8], *, file: NDArray[np.uint8] | None
     ) -> tuple[int, int]:
-        height, width = image.shape[:2]
-        shape = self._pictures.shape(height=height, width=width)
+        whole, image = image, self.view(camera, image)
+        shape = image.shape
         known = self._shapes.setdefault(camera.name, shape)
         if known != shape:
             raise DatasetError(
@@ -203,9 +212,7 @@ class ShardWriter:
                 mend="one episode has pictures of one size; split the recording there",
             )
         is_jpeg = self._pictures.is_jpeg(height=shape[0], width=shape[1])
-        if shape != image.shape:
-            image = scaled_down(image, height=shape[0], width=shape[1])
-        elif is_jpeg and file is not None:
+        if is_jpeg and file is not None and image is whole:
             # Packed anew it would be larger, and no longer what the live node sees.
             return self._write(file.data), len(file)
         if is_jpeg:

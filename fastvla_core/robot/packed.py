@@ -31,8 +31,11 @@ ColorOrder: TypeAlias = Literal["RGB", "BGR"]
 def is_cut(data: Any) -> bool:
     """Whether the end of a JPEG or PNG file is missing; other data is not judged."""
     buffer = np.frombuffer(data, np.uint8)
-    start, tail = bytes(buffer[:4]), bytes(buffer[-_TAIL:])
-    return any(start.startswith(head) and end not in tail for head, end in _ENDS.items())
+    start = bytes(buffer[:4])
+    for head, end in _ENDS.items():
+        if start.startswith(head):
+            return end not in bytes(buffer[-_TAIL:])
+    return False
 
 
 def unpack(data: Any, *, format: str, where: str) -> NDArray[Any]:

@@ -6,7 +6,7 @@ import dataclasses
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,7 @@ from fastvla_core.robot.contract import CameraSpec, RobotContract
 from fastvla_core.types import Observation
 from training.bags.labels import SNAP_NS, IncrementTrack
 from training.bags.recording import Recording
-from training.bags.streams import BagStreams
+from training.bags.streams import BagStreams, whole
 
 ActionSource = Literal["command", "next_state", "delta"]
 """Where labels come from: commanded targets, the state one step later, or commanded increments."""
@@ -73,6 +73,10 @@ class EpisodeSteps(EpisodeTable):
 
 class FrameSink(Protocol):
     """Takes the pictures of step after step, so that no recording has to fit into memory."""
+
+    def view(self, camera: CameraSpec, pixels: NDArray[Any]) -> NDArray[Any]:
+        """What of a picture will do; asked once per picture, before it is given to `add`."""
+        ...
 
     def add(
         self, images: Mapping[str, NDArray[np.uint8]], *, files: Mapping[str, NDArray[np.uint8]]
@@ -140,6 +144,9 @@ class _Frames:
     def __init__(self) -> None:
         self.images: list[Mapping[str, NDArray[np.uint8]]] = []
 
+    def view(self, camera: CameraSpec, pixels: NDArray[Any]) -> NDArray[Any]:
+        return whole(camera, pixels)
+
     def add(
         self, images: Mapping[str, NDArray[np.uint8]], *, files: Mapping[str, NDArray[np.uint8]]
     ) -> None:
@@ -173,7 +180,9 @@ class _Stepper:
         self._bag, self._contract, self._task = bag, contract, task
         self._rate_hz, self._action, self._sink = rate_hz, action, sink
         self._required = required_streams(contract)
-        self._streams = BagStreams(bag, contract=contract, increments=action == "delta")
+        self._streams = BagStreams(
+            bag, contract=contract, increments=action == "delta", view=sink.view
+        )
         if action != "next_state":
             self._streams.require_commands()
         self._tick = 0

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict, deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,15 +36,31 @@ _PATIENCE_NS = 1_000_000_000
 _CAMERA_SAMPLES, _JOINT_SAMPLES = 96, 4096
 
 
+View: TypeAlias = Callable[[CameraSpec, NDArray[Any]], NDArray[Any]]
+"""What of a camera's picture, [H, W, ...], is looked at: itself, or a smaller one."""
+
+
+def whole(camera: CameraSpec, pixels: NDArray[Any]) -> NDArray[Any]:
+    """The picture itself."""
+    del camera
+    return pixels
+
+
 @dataclass(frozen=True, slots=True)
 class _Unpacked:
     stamp_ns: int
     frame: PendingFrame
     pixels: NDArray[Any]
+    is_whole: bool
 
 
 class BagStreams:
     """Feeds a recording into stream buffers in the order of receipt.
+
+    Args:
+        increments: Commands say by how much to move.
+        view: Taken of each picture as soon as it is unpacked: a small one is made while the large
+            one is still in the processor's caches, whose memory the next one then takes.
 
     Attributes:
         buffers: As on the robot. Pictures are unpacked when they are looked at (`unpack`).
@@ -60,9 +76,14 @@ class BagStreams:
     """
 
     def __init__(
-        self, bag: Recording, *, contract: RobotContract, increments: bool = False
+        self,
+        bag: Recording,
+        *,
+        contract: RobotContract,
+        increments: bool = False,
+        view: View = whole,
     ) -> None:
-        self._bag, self._contract = bag, contract
+        self._bag, self._contract, self._view = bag, contract, view
         self.buffers = StreamBuffers(
             capacity=_CAMERA_SAMPLES, capacities={JOINT_STATES: _JOINT_SAMPLES}
         )
@@ -143,7 +164,7 @@ class BagStreams:
                     self.buffers.remove(camera.name, stamp_ns=sample.stamp_ns)
                     self._refuse(self._topics[camera.name], error)
                     continue
-                self._show(camera.name, sample, pixels)
+                self._show(camera, sample, pixels)
         if joints := self.buffers.hold(JOINT_STATES, at_ns=at_ns):
             self._use(JOINT_STATES, joints.stamp_ns)
 
@@ -152,21 +173,26 @@ class BagStreams:
         shown = {
             name: self._unpacked[name].frame.jpeg()
             for name, pixels in images.items()
-            if name in self._unpacked and self._unpacked[name].pixels is pixels
+            if name in self._unpacked
+            and self._unpacked[name].pixels is pixels
+            and self._unpacked[name].is_whole
         }
         return {name: file for name, file in shown.items() if file is not None}
 
-    def _show(self, stream: str, sample: Sample, pixels: NDArray[Any]) -> None:
+    def _show(self, camera: CameraSpec, sample: Sample, pixels: NDArray[Any]) -> None:
         """Put pixels in the place of a packed picture, and pack the one before them again.
 
         Were all of a buffer kept, each would be written to memory that no cache holds and that the
         system has yet to clear: that cost a third of the time.
         """
+        stream, seen = camera.name, self._view(camera, pixels)
         before = self._unpacked.get(stream)
         if before is not None:
             self.buffers.replace(stream, stamp_ns=before.stamp_ns, value=before.frame)
-        self.buffers.replace(stream, stamp_ns=sample.stamp_ns, value=pixels)
-        self._unpacked[stream] = _Unpacked(sample.stamp_ns, sample.value, pixels)
+        self.buffers.replace(stream, stamp_ns=sample.stamp_ns, value=seen)
+        self._unpacked[stream] = _Unpacked(
+            sample.stamp_ns, sample.value, seen, is_whole=seen is pixels
+        )
 
     def _use(self, stream: str, stamp_ns: int) -> None:
         if self._used.get(stream) != stamp_ns:
