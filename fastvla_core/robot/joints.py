@@ -63,17 +63,18 @@ def _columns(
 ) -> NDArray[np.intp]:
     """Where in a message each of the contract's joints stands."""
     to_ours = dict(renamed)
-    known = [to_ours.get(name, name) for name in names]
-    if len(set(known)) < len(known):
-        twice = next(name for place, name in enumerate(known) if name in known[:place])
-        raise MessageError(f"{topic}: joint '{clipped(twice)}' is there twice")
-    missing = [name for name in ours if name not in known]
+    places: dict[str, int] = {}
+    for place, theirs in enumerate(names):
+        name = to_ours.get(theirs, theirs)
+        if places.setdefault(name, place) != place:
+            raise MessageError(f"{topic}: joint '{clipped(name)}' is there twice")
+    missing = [name for name in ours if name not in places]
     if missing:
         raise MessageError(
             f"{topic}: no position for {', '.join(missing)}; the message has {listed(names)}",
             mend="publish all joints in one message, or map the names in joint_states.names",
         )
-    return np.asarray([known.index(name) for name in ours], np.intp)
+    return np.asarray([places[name] for name in ours], np.intp)
 
 
 def pick_stamp(contract: RobotContract, *, header_ns: int, receive_ns: int) -> int:
