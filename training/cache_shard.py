@@ -30,7 +30,7 @@ TEMPORARY_SUFFIX = ".tmp"
 _TAIL_BYTES = 8 + 32 + len(MAGIC)
 
 PictureFormat = Literal["auto", "raw", "jpeg"]
-# 95 takes 40 % more space and a fifth more time to unpack; see docs/data.md.
+# 95 takes 40 % more space and a fifth more time to unpack; see LOG.md.
 JPEG_QUALITY = 90
 # A small picture costs more to unpack than to read; see docs/data.md.
 _RAW_PIXELS = 128 * 128

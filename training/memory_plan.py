@@ -25,7 +25,6 @@ from fastvla_core.models.policies.flow_vla.config import FlowVLAConfig
 from fastvla_core.models.policies.flow_vla.model import FlowVLA
 from fastvla_core.models.registry import POLICIES
 from fastvla_core.models.weightless import weightless
-from fastvla_core.plain_data import PlainDataError, updated
 from fastvla_core.policy import policy_config
 from fastvla_core.quant import Int8Linear, quantizable_layers
 from fastvla_core.resources import share_roots
@@ -39,6 +38,7 @@ from training.optimization import recompute_activations
 from training.processes import Processes, rows_of
 from training.published import PUBLISHED
 from training.recipe import Recipe, TrainConfig
+from training.starting_policy import with_options
 
 # NF4 holds 4 bits per weight and a float32 scale for 64 of them; 8-bit codes stand for it here.
 _NF4_OF_INT8 = 0.5 + 4 / 64
@@ -142,13 +142,7 @@ def _sizes(recipe: Recipe) -> tuple[Any, Any]:
     """Config and family of the recipe's policy, for its robot."""
     contract = load_contract(recipe.contract)
     if recipe.new:
-        config = policy_config(recipe.policy, contract=contract)
-        try:
-            config = updated(config, recipe.policy_options, where="policy_options")
-        except PlainDataError as error:
-            raise DatasetError(
-                f"recipe '{recipe.name}': {error}", mend="see docs/policies for its options"
-            ) from error
+        config = with_options(policy_config(recipe.policy, contract=contract), recipe)
         return _planned(config, recipe), POLICIES.load(config.policy_type)
     folder = _local_folder(recipe.policy)
     if folder is not None:

@@ -52,6 +52,20 @@ def starting_policy(
     return _new_policy(start, contract=contract, cache=cache, training=recipe.training)
 
 
+def with_options(config: Any, recipe: Recipe) -> Any:
+    """A preset's config with the recipe's `policy_options`.
+
+    Raises:
+        DatasetError: the policy has no such option, or not with that value.
+    """
+    try:
+        return updated(config, recipe.policy_options, where="policy_options")
+    except PlainDataError as error:
+        raise DatasetError(
+            f"recipe '{recipe.name}': {error}", mend="see docs/policies for the policy's options"
+        ) from error
+
+
 def _pretrained(recipe: Recipe, contract: RobotContract) -> Any:
     """The policy to start from; the config alone of one that is to be adapted to the robot."""
     folder = find_checkpoint(recipe.policy)
@@ -127,12 +141,7 @@ def _new_config(recipe: Recipe, contract: RobotContract) -> Any:
     config = policy_config(
         recipe.policy, contract=contract, action_dt_s=1.0 / recipe.rate_hz, **others
     )
-    try:
-        config = updated(config, recipe.policy_options, where="policy_options")
-    except PlainDataError as error:
-        raise DatasetError(
-            f"recipe '{recipe.name}': {error}", mend="see docs/policies for the policy's options"
-        ) from error
+    config = with_options(config, recipe)
     # Parts that do not go together show when they are put together.
     with weightless():
         POLICIES.load(config.policy_type).model(config)
