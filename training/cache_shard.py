@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 
 from fastvla_core.errors import DatasetError
 from fastvla_core.robot.contract import CameraSpec, RobotContract
-from fastvla_core.robot.packed import unpack_rgb_into
+from fastvla_core.robot.packed import Size, unpack_rgb_into
 from training.bags.episodes import EpisodeTable
+from training.bags.frames import scaled_down
 
 MAGIC = b"FVLAEP02"
 TEMPORARY_SUFFIX = ".tmp"
@@ -139,14 +140,12 @@ class ShardWriter:
         finally:
             self._temporary.unlink(missing_ok=True)
 
-    def view(self, camera: CameraSpec, pixels: NDArray[Any]) -> NDArray[Any]:
-        """A colour picture [H, W, 3] in the size that it is stored in."""
+    def size(self, camera: CameraSpec) -> Size:
+        """Height and width in which a camera's pictures are stored."""
         if camera.kind != "color":
-            return pixels
-        height, width, _ = self._pictures.shape(height=pixels.shape[0], width=pixels.shape[1])
-        if (height, width) == pixels.shape[:2]:
-            return pixels
-        return scaled_down(pixels, height=height, width=width)
+            return camera.height, camera.width
+        height, width, _ = self._pictures.shape(height=camera.height, width=camera.width)
+        return height, width
 
     def add(
         self,
@@ -202,8 +201,10 @@ class ShardWriter:
     def _picture(
         self, camera: CameraSpec, image: NDArray[np.uint8], *, file: NDArray[np.uint8] | None
     ) -> tuple[int, int]:
-        whole, image = image, self.view(camera, image)
-        shape = image.shape
+        shape = self._pictures.shape(height=image.shape[0], width=image.shape[1])
+        is_whole = shape == image.shape
+        if not is_whole:
+            image = scaled_down(image, size=shape[:2])
         known = self._shapes.setdefault(camera.name, shape)
         if known != shape:
             raise DatasetError(
@@ -212,7 +213,7 @@ class ShardWriter:
                 mend="one episode has pictures of one size; split the recording there",
             )
         is_jpeg = self._pictures.is_jpeg(height=shape[0], width=shape[1])
-        if is_jpeg and file is not None and image is whole:
+        if is_jpeg and file is not None and is_whole:
             # Packed anew it would be larger, and no longer what the live node sees.
             return self._write(file.data), len(file)
         if is_jpeg:
@@ -323,20 +324,6 @@ def pack_jpeg(image: NDArray[np.uint8], *, quality: int = JPEG_QUALITY) -> bytes
     done, packed = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), flags)
     assert done
     return packed.tobytes()
-
-
-def scaled_down(image: NDArray[np.uint8], *, height: int, width: int) -> NDArray[np.uint8]:
-    """uint8 [H, W, 3] as a smaller picture, without the patterns of left-out pixels.
-
-    Halving averages four pixels each and is fast; what is left is less than a half, for which the
-    four neighbours are enough. One step by area took eight times as long.
-    """
-    while image.shape[0] >= 2 * height and image.shape[1] >= 2 * width:
-        half = (image.shape[1] // 2, image.shape[0] // 2)
-        image = np.asarray(cv2.resize(image, half, interpolation=cv2.INTER_AREA), np.uint8)
-    if image.shape[:2] == (height, width):
-        return image
-    return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
 
 
 def _broken(path: Path, what: str) -> DatasetError:

@@ -26,6 +26,8 @@ _TAIL = 1024
 _MOST_PIXELS = 1 << 26
 
 ColorOrder: TypeAlias = Literal["RGB", "BGR"]
+Size: TypeAlias = tuple[int, int]
+"""Height and width."""
 
 
 def is_cut(data: Any) -> bool:
@@ -61,16 +63,24 @@ def unpack(data: Any, *, format: str, where: str) -> NDArray[Any]:
 
 
 def unpack_color_jpeg(
-    data: Any, *, order: ColorOrder = "RGB", out: NDArray[np.uint8] | None = None
+    data: Any,
+    *,
+    order: ColorOrder = "RGB",
+    out: NDArray[np.uint8] | None = None,
+    size: Size | None = None,
+    divisor: int = 1,
 ) -> NDArray[np.uint8] | None:
     """The pixels of a colour JPEG file, uint8 [H, W, 3]; None where OpenCV has to be asked.
 
-    That is another kind of file, a damaged one, one that does not fit `out`, or any where
-    simplejpeg is not installed.
+    That is another kind of file, a damaged one, one that does not fit `out` or `size`, or any
+    where simplejpeg is not installed.
 
     Args:
         data: As in `unpack`.
         out: Where to put them, contiguous.
+        size: What the file must have.
+        divisor: 2, 4 or 8 for a picture of that part of the file's size, rounded up: libjpeg then
+            unpacks less, and gives the means of its blocks.
     """
     simplejpeg = _simplejpeg()
     if simplejpeg is None:
@@ -78,9 +88,14 @@ def unpack_color_jpeg(
     try:
         height, width, colors, _ = simplejpeg.decode_jpeg_header(data)
         fits = out is None or out.shape == (height, width, 3)
+        fits = fits and size in (None, (height, width))
         if colors != "YCbCr" or height * width > _MOST_PIXELS or not fits:
             return None
-        return simplejpeg.decode_jpeg(data, order, buffer=out)
+        if divisor == 1:
+            return simplejpeg.decode_jpeg(data, order, buffer=out)
+        # The smallest size that is not below this, which is this.
+        height, width = -(-height // divisor), -(-width // divisor)
+        return simplejpeg.decode_jpeg(data, order, min_height=height, min_width=width)
     # Of anything that is odd, even where libjpeg only warns.
     except ValueError:
         return None

@@ -6,7 +6,7 @@ import dataclasses
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from fastvla_core.errors import BagError
 from fastvla_core.robot.align import StaleStreamError, observe, required_streams
 from fastvla_core.robot.contract import CameraSpec, RobotContract
+from fastvla_core.robot.packed import Size
 from fastvla_core.types import Observation
 from training.bags.labels import SNAP_NS, IncrementTrack
 from training.bags.recording import Recording
-from training.bags.streams import BagStreams, whole
+from training.bags.streams import BagStreams, whole_size
 
 ActionSource = Literal["command", "next_state", "delta"]
 """Where labels come from: commanded targets, the state one step later, or commanded increments."""
@@ -74,8 +75,8 @@ class EpisodeSteps(EpisodeTable):
 class FrameSink(Protocol):
     """Takes the pictures of step after step, so that no recording has to fit into memory."""
 
-    def view(self, camera: CameraSpec, pixels: NDArray[Any]) -> NDArray[Any]:
-        """What of a picture will do; asked once per picture, before it is given to `add`."""
+    def size(self, camera: CameraSpec) -> Size:
+        """In which height and width a camera's pictures will do."""
         ...
 
     def add(
@@ -144,8 +145,8 @@ class _Frames:
     def __init__(self) -> None:
         self.images: list[Mapping[str, NDArray[np.uint8]]] = []
 
-    def view(self, camera: CameraSpec, pixels: NDArray[Any]) -> NDArray[Any]:
-        return whole(camera, pixels)
+    def size(self, camera: CameraSpec) -> Size:
+        return whole_size(camera)
 
     def add(
         self, images: Mapping[str, NDArray[np.uint8]], *, files: Mapping[str, NDArray[np.uint8]]
@@ -181,7 +182,7 @@ class _Stepper:
         self._rate_hz, self._action, self._sink = rate_hz, action, sink
         self._required = required_streams(contract)
         self._streams = BagStreams(
-            bag, contract=contract, increments=action == "delta", view=sink.view
+            bag, contract=contract, increments=action == "delta", sizes=sink.size
         )
         if action != "next_state":
             self._streams.require_commands()

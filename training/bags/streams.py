@@ -21,6 +21,7 @@ from fastvla_core.robot.align import (
 from fastvla_core.robot.buffers import JOINT_STATES, Sample, StreamBuffers
 from fastvla_core.robot.contract import CameraSpec, RobotContract
 from fastvla_core.robot.joints import decode_joint_state, pick_stamp
+from fastvla_core.robot.packed import Size
 from fastvla_core.types import Observation
 from training.bags import messages
 from training.bags.clocks import ClockTally
@@ -35,15 +36,13 @@ from training.bags.writer import EXPERT_TOPIC
 _PATIENCE_NS = 1_000_000_000
 _CAMERA_SAMPLES, _JOINT_SAMPLES = 96, 4096
 
+Sizes: TypeAlias = Callable[[CameraSpec], Size]
+"""In which height and width a camera's pictures are looked at: their own, or a smaller one."""
 
-View: TypeAlias = Callable[[CameraSpec, NDArray[Any]], NDArray[Any]]
-"""What of a camera's picture, [H, W, ...], is looked at: itself, or a smaller one."""
 
-
-def whole(camera: CameraSpec, pixels: NDArray[Any]) -> NDArray[Any]:
-    """The picture itself."""
-    del camera
-    return pixels
+def whole_size(camera: CameraSpec) -> Size:
+    """The pictures' own."""
+    return camera.height, camera.width
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +58,8 @@ class BagStreams:
 
     Args:
         increments: Commands say by how much to move.
-        view: Taken of each picture as soon as it is unpacked: a small one is made while the large
-            one is still in the processor's caches, whose memory the next one then takes.
+        sizes: Of the pictures that are looked at. A small one is unpacked as such, or made while
+            the large one is still in the processor's caches, whose memory the next one then takes.
 
     Attributes:
         buffers: As on the robot. Pictures are unpacked when they are looked at (`unpack`).
@@ -81,9 +80,9 @@ class BagStreams:
         *,
         contract: RobotContract,
         increments: bool = False,
-        view: View = whole,
+        sizes: Sizes = whole_size,
     ) -> None:
-        self._bag, self._contract, self._view = bag, contract, view
+        self._bag, self._contract = bag, contract
         self.buffers = StreamBuffers(
             capacity=_CAMERA_SAMPLES, capacities={JOINT_STATES: _JOINT_SAMPLES}
         )
@@ -108,6 +107,7 @@ class BagStreams:
                 raise self._missing(f"camera '{camera.name}'", camera.topic)
         if self._joints is None:
             raise self._missing("the joint states", contract.joint_states.topic)
+        self._sizes = {camera.name: sizes(camera) for camera in self._cameras.values()}
         self._topics = {camera.name: topic for topic, camera in self._cameras.items()}
         self._topics[JOINT_STATES] = self._joints
         self._used: dict[str, int] = {}
@@ -148,6 +148,9 @@ class BagStreams:
 
     def settled(self, at_ns: int) -> bool:
         """Whether nothing that may still come can change what is seen at that instant."""
+        # No stream is further than the newest of them.
+        if self._newest_ns < at_ns:
+            return False
         return self.horizon_ns >= at_ns or self._newest_ns >= at_ns + _PATIENCE_NS
 
     def unpack(self, at_ns: int) -> None:
@@ -159,7 +162,7 @@ class BagStreams:
                 if not isinstance(frame, PendingFrame):
                     break
                 try:
-                    pixels = frame.pixels()
+                    pixels = frame.pixels(size=self._sizes[camera.name])
                 except MessageError as error:
                     self.buffers.remove(camera.name, stamp_ns=sample.stamp_ns)
                     self._refuse(self._topics[camera.name], error)
@@ -185,13 +188,16 @@ class BagStreams:
         Were all of a buffer kept, each would be written to memory that no cache holds and that the
         system has yet to clear: that cost a third of the time.
         """
-        stream, seen = camera.name, self._view(camera, pixels)
+        stream = camera.name
         before = self._unpacked.get(stream)
         if before is not None:
             self.buffers.replace(stream, stamp_ns=before.stamp_ns, value=before.frame)
-        self.buffers.replace(stream, stamp_ns=sample.stamp_ns, value=seen)
+        self.buffers.replace(stream, stamp_ns=sample.stamp_ns, value=pixels)
         self._unpacked[stream] = _Unpacked(
-            sample.stamp_ns, sample.value, seen, is_whole=seen is pixels
+            sample.stamp_ns,
+            sample.value,
+            pixels,
+            is_whole=self._sizes[stream] == whole_size(camera),
         )
 
     def _use(self, stream: str, stamp_ns: int) -> None:

@@ -62,6 +62,25 @@ def test_both_decoders_give_the_same_pixels(kind: str):
             assert np.array_equal(got, pixels)
 
 
+@pytest.mark.parametrize("kind", COLOUR_FILES)
+@pytest.mark.parametrize("divisor", [2, 4, 8])
+def test_smaller_pictures_are_those_of_opencv(kind: str, divisor: int):
+    data = COLOUR_FILES[kind]
+    flag = getattr(cv2, f"IMREAD_REDUCED_COLOR_{divisor}") | cv2.IMREAD_IGNORE_ORIENTATION
+    expected = cv2.imdecode(np.frombuffer(data, np.uint8), flag)
+    got = unpack_color_jpeg(data, order="BGR", divisor=divisor)
+    assert got is not None or kind == "sampled 411"
+    if got is not None:
+        assert np.array_equal(got, expected)
+
+
+def test_a_file_of_another_size_is_not_unpacked():
+    data = jpeg(picture())
+    assert unpack_color_jpeg(data, size=(41, 57), divisor=2).shape == (21, 29, 3)
+    assert unpack_color_jpeg(data, size=(41, 58), divisor=2) is None
+    assert unpack_color_jpeg(data, size=(57, 41)) is None
+
+
 def grey() -> bytes:
     return jpeg(picture()[..., 0].copy())
 
