@@ -12,11 +12,12 @@ from fastvla_core.errors import RosError
 RMEM_MAX = Path("/proc/sys/net/core/rmem_max")
 RMEM_WANTED = 4_194_304
 
-# What is received goes through buffers one after the other, and what the discovery keeps for a
-# moment fills them by 30 KB a minute: with the usual ones of 1 MiB a small process seems to grow
-# for more than half an hour.
+# What is received goes through buffers one after the other, each of them touched for the first time
+# as it fills, and what the discovery keeps for a moment makes it several: with the usual ones of
+# 1 MiB a small process seems to grow for more than half an hour. A chunk takes any datagram.
 BUFFERS = """<Internal><SocketReceiveBufferSize min="default" max="4MB"/></Internal>
-<Sizing><ReceiveBufferSize>256KiB</ReceiveBufferSize></Sizing>"""
+<Sizing><ReceiveBufferSize>128KiB</ReceiveBufferSize>
+<ReceiveBufferChunkSize>68KiB</ReceiveBufferChunkSize></Sizing>"""
 
 # Large fragments: with the default ones a third of the best-effort images is lost.
 LOOPBACK = f"""<General><Interfaces><NetworkInterface name="lo"/></Interfaces>
