@@ -15,6 +15,7 @@ from fastvla_ros.embedded.wire.graph import Graph
 from fastvla_ros.embedded.wire.messages import MessageFactory
 from fastvla_ros.embedded.wire.participant import Participant
 from fastvla_ros.embedded.wire.runtime import wire_runtime
+from fastvla_ros.embedded.wire.waitset import WaitSet
 
 
 class Context:
@@ -26,7 +27,9 @@ class Context:
         self._ended = False
         self._participant: Participant | None = None
         self._graph: Graph | None = None
+        self._waitset: WaitSet | None = None
         self._nodes = 0
+        self.executors = 0
         self._callbacks: list[Callable[[], Any]] = []
         self._wakers: list[Callable[[], Any]] = []
         self.arguments = RosArguments()
@@ -54,6 +57,13 @@ class Context:
         if self._graph is None:
             raise NotInitializedException()
         return self._graph
+
+    @property
+    def waitset(self) -> WaitSet:
+        """What waits for the wire; it outlasts the participant, for executors that end."""
+        if self._waitset is None:
+            raise NotInitializedException()
+        return self._waitset
 
     def init(
         self,
@@ -85,6 +95,7 @@ class Context:
                 on_error=weak_method(self._fail),
             )
             self._graph = Graph(self._participant)
+            self._waitset = self._participant.waitset
             self._ok = True
 
     def ok(self) -> bool:
@@ -143,6 +154,16 @@ class Context:
         with self._lock:
             self._wakers.remove(waker)
 
+    def executor_created(self) -> None:
+        """Count an executor, whether it spins or not."""
+        with self._lock:
+            self.executors += 1
+
+    def executor_ended(self) -> None:
+        """Forget an executor."""
+        with self._lock:
+            self.executors -= 1
+
     def node_created(self) -> None:
         """Count a node, which keeps the participant open."""
         with self._lock:
@@ -172,7 +193,7 @@ class Context:
             self._graph.notify()
 
     def _fail(self, error: BaseException) -> None:
-        """The wait thread died: executors raise its exception."""
+        """A handler of the wire failed: executors raise its exception."""
         self.wire_error = error
         self._wake()
 

@@ -28,7 +28,7 @@ class Endpoint:
         *,
         statuses: int = 0,
     ) -> None:
-        """Watch `entity`; the wait thread calls `handler` with the status bits that rose.
+        """Watch `entity`; who waits for the wire calls `handler` with the status bits that rose.
 
         Args:
             statuses: Those to watch besides data and matches.
@@ -43,7 +43,7 @@ class Endpoint:
         self._guids = node.graph_entry.readers if reads else node.graph_entry.writers
         self._guids.add(self._guid)
         statuses |= READER_STATUSES if reads else WRITER_STATUSES
-        # The wait thread may call back before `attach` returns, or while `close` deletes.
+        # Another thread may call back before `attach` returns, or while `close` deletes.
         self._handling = threading.Lock()
         with self._handling:
             self._token: int | None = self._context.participant.waitset.attach(

@@ -97,7 +97,7 @@ class PublisherEventCallbacks:
 
 
 class EventHandler(Entity):
-    """Brings events from the wait thread into the executor."""
+    """Brings events from the wire into the executor."""
 
     def __init__(
         self, node: Node, callback_group: CallbackGroup, callback: Callable[[Any], Any]

@@ -17,6 +17,7 @@ from fastvla_ros.embedded.rcl.timer import Timer
 from fastvla_ros.embedded.rcl.utilities import available_threads, get_default_context
 from fastvla_ros.embedded.rcl.worker_pool import WorkerPool
 from fastvla_ros.embedded.wire.deadlines import deadline, remaining
+from fastvla_ros.embedded.wire.waitset import WireAlarm
 
 if TYPE_CHECKING:
     from fastvla_ros.embedded.rcl.node import Node
@@ -55,6 +56,7 @@ class Executor:
         self._suspended: set[Task[Any]] = set()
         self._candidates: deque[Entity] = deque()
         self._is_shutdown = False
+        self._context.executor_created()
         self._context.add_waker(self.wake)
 
     @property
@@ -110,6 +112,7 @@ class Executor:
         for task in left:
             task.abandon()
         self._context.remove_waker(self.wake)
+        self._context.executor_ended()
         for node in self.get_nodes():
             self.remove_node(node)
         return True
@@ -174,8 +177,10 @@ class Executor:
             ConditionReachedException: there is none, and why.
         """
         end = deadline(timeout_sec)
+        self._check_alive()
         # Before the first look, so that what comes during a look rings.
-        alarm = Alarm()
+        on_wire = self._may_wait_for_the_wire()
+        alarm = WireAlarm(self._context.waitset) if on_wire else Alarm()
         self._alarms.append(alarm)
         try:
             while True:
@@ -191,7 +196,15 @@ class Executor:
                     raise TimeoutException()
                 alarm.wait(_shorter(left_s, self._until_next_timer()))
         finally:
+            if isinstance(alarm, WireAlarm):
+                alarm.close()
             self._alarms.remove(alarm)
+
+    def _may_wait_for_the_wire(self) -> bool:
+        """Whether that spares anything: not beside others, nor where timers end most waits."""
+        if self._context.executors != 1:
+            return False
+        return not any(node.has_fast_timers for node in self._nodes)
 
     def _check_alive(self) -> None:
         if self._is_shutdown:

@@ -61,7 +61,7 @@ class ServiceEntity(Entity):
         self._queue.clear()
 
     def _enqueue(self, sample: Sample) -> None:
-        """Runs in the wait thread."""
+        """Runs in the thread that waits for the wire."""
         self._queue.append(sample)
         self.wake()
 

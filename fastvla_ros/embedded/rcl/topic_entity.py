@@ -54,7 +54,7 @@ class TopicEntity(Generic[M]):
         statuses = 0
         for kind, _ in self._events:
             statuses |= kind.status
-        # Complete before the endpoint is watched: the wait thread may call back at once.
+        # Complete before the endpoint is watched: a sample may come at once.
         self._entity: Any = opener(names.topic_to_dds(topic), name, qos)
         self._endpoint = Endpoint(node, self._entity, self._on_status, statuses=statuses)
 
@@ -69,7 +69,7 @@ class TopicEntity(Generic[M]):
             handler.destroy()
 
     def _on_status(self, status: int) -> None:
-        """Runs in the wait thread."""
+        """Runs in the thread that waits for the wire."""
         for kind, handler in self._events:
             if status & kind.status:
                 handler.push(kind.read(self._entity))

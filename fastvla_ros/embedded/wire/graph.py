@@ -20,7 +20,8 @@ class LocalNode:
     """What one of our nodes announces about itself; the sets hold endpoint GUIDs.
 
     Args:
-        on_twin: Called (in the wait thread) when another process announces a node of this name.
+        on_twin: Called, like all handlers of the wire, when another process announces a node of
+            this name.
     """
 
     namespace: str
@@ -36,7 +37,7 @@ class Graph:
     def __init__(self, participant: Participant) -> None:
         self._participant = participant
         self.changed = threading.Condition(threading.RLock())
-        # A write may block; the wait thread must still be able to take `changed`.
+        # A write may block; who waits for the wire must still be able to take `changed`.
         self._announcing = threading.Lock()
         self._local: list[LocalNode] = []
         self._remote: dict[bytes, list[GraphNode]] = {}
@@ -110,6 +111,7 @@ class Graph:
                 left_s = remaining(end)
                 if not ok() or left_s == 0:
                     return False
+                self._participant.waitset.relieve()
                 self.changed.wait(left_s)
         return True
 

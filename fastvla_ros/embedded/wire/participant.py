@@ -15,7 +15,7 @@ from fastvla_ros.embedded.wire.libddsc import MEND, check, library, topic_factor
 from fastvla_ros.embedded.wire.memory import keep_freed_memory
 from fastvla_ros.embedded.wire.topic_types import TopicType, TopicTypes
 from fastvla_ros.embedded.wire.typestore import TypeStore
-from fastvla_ros.embedded.wire.waitset import WaitSetThread
+from fastvla_ros.embedded.wire.waitset import WaitSet
 
 
 class Domains:
@@ -49,7 +49,7 @@ class Domains:
 
 
 class Participant:
-    """A domain participant with its topics, its wait thread and its identities.
+    """A domain participant with its topics, its wait set and its identities.
 
     Raises:
         RosError: no participant index is free, or the domain id is out of range.
@@ -90,7 +90,7 @@ class Participant:
         self._entity = Entity(self.ref, "the participant")
         self.guid = self._entity.guid
         self_test(self)
-        self.waitset = WaitSetThread(self.ref, on_error=on_error)
+        self.waitset = WaitSet(self.ref, on_error=on_error)
 
     def type_user_data(self, name: str) -> bytes:
         """The USER_DATA item that names the type's hash."""
