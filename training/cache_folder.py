@@ -46,7 +46,7 @@ def fill_cache(
         DatasetError: the folder holds something else, the disk is full, or no source gave a step.
     """
     folder = _CacheFolder(path, settings)
-    folder.prepare()
+    _prepare(path)
     known = {source: entry for source in sources if (entry := folder.known(source)) is not None}
     todo = [source for source in sources if source not in known]
     frames = sum(entry.frames for entry in known.values())
@@ -61,32 +61,54 @@ def fill_cache(
     return folder.finish([known[source] for source in sources])
 
 
+def take_over(earlier: Path, path: Path) -> None:
+    """Begin a cache with the results of another, so that their sources are not converted again.
+
+    Files are linked where the disk can do that: none is written to once it is there. What `path`
+    has already stays; what the new cache does not need goes when it is finished.
+
+    Raises:
+        DatasetError: `path` holds something else, or the disk is full.
+    """
+    _prepare(path)
+    # An entry comes after the episodes that it names.
+    for part in (EPISODES, _ENTRIES):
+        for file in (earlier / part).iterdir():
+            target = path / part / file.name
+            if target.exists() or file.name.endswith(TEMPORARY_SUFFIX):
+                continue
+            try:
+                target.hardlink_to(file)
+            except OSError:
+                write_whole(target, file.read_bytes())
+
+
+def _prepare(path: Path) -> None:
+    """Make the folder, and clear what a killed converter left half-written."""
+    if path.exists() and not path.is_dir():
+        raise DatasetError(f"{path}: is a file", mend="give a folder for the cache")
+    if path.is_dir() and any(path.iterdir()) and not (path / _MARK_FILE).is_file():
+        if (path / "journal.jsonl").is_file():
+            raise DatasetError(
+                f"{path}: is a cache of an older version", mend="delete it and convert again"
+            )
+        raise DatasetError(
+            f"{path}: holds other files and no cache",
+            mend="give an empty or new folder for the cache",
+        )
+    for part in (_ENTRIES, EPISODES):
+        (path / part).mkdir(parents=True, exist_ok=True)
+        for left in (path / part).glob(f"*{TEMPORARY_SUFFIX}"):
+            left.unlink(missing_ok=True)
+    write_whole(path / _MARK_FILE, json.dumps({"format": FORMAT}))
+
+
 class _CacheFolder:
     def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
         self._path = path
         self._settings: dict[str, Any] = json.loads(json.dumps(settings))
         text = json.dumps(self._settings, sort_keys=True)
         self._digest = hashlib.sha256(text.encode()).hexdigest()
-
-    def prepare(self) -> None:
-        """Make the folder, and clear what a killed converter left half-written."""
-        path = self._path
-        if path.exists() and not path.is_dir():
-            raise DatasetError(f"{path}: is a file", mend="give a folder for the cache")
-        if path.is_dir() and any(path.iterdir()) and not (path / _MARK_FILE).is_file():
-            if (path / "journal.jsonl").is_file():
-                raise DatasetError(
-                    f"{path}: is a cache of an older version", mend="delete it and convert again"
-                )
-            raise DatasetError(
-                f"{path}: holds other files and no cache",
-                mend="give an empty or new folder for the cache",
-            )
-        for part in (_ENTRIES, EPISODES):
-            (path / part).mkdir(parents=True, exist_ok=True)
-            for left in (path / part).glob(f"*{TEMPORARY_SUFFIX}"):
-                left.unlink(missing_ok=True)
-        write_whole(path / _MARK_FILE, json.dumps({"format": FORMAT}))
 
     def known(self, source: Path) -> CacheEntry | None:
         """What an earlier run made of a source, where source and result are still the same."""
@@ -137,7 +159,7 @@ class _CacheFolder:
         return self._path / _ENTRIES / f"{source_key(source)}.json"
 
 
-def write_whole(path: Path, text: str) -> None:
+def write_whole(path: Path, content: str | bytes) -> None:
     """Write a file that is there with all of its content or not at all.
 
     Raises:
@@ -145,8 +167,8 @@ def write_whole(path: Path, text: str) -> None:
     """
     temporary = path.with_name(f"{path.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
     try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
+        with temporary.open("wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)

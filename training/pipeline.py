@@ -21,6 +21,7 @@ from fastvla_core.robot.contract import RobotContract
 from fastvla_core.robot.contract_file import load_contract
 from training.cache import Cache, build_cache, open_cache
 from training.cache_build import SUCCESS_ONLY
+from training.cache_folder import take_over
 from training.conversation_training import read_lists
 from training.dataset import StepDataset
 from training.evaluate import EvaluationConfig, EvaluationResult, evaluate
@@ -172,6 +173,8 @@ def _run_training(
         return result
     driver = Driver(policy=result.policy, camera_dropout=again.camera_dropout)
     corrected = record(out / "bags", episodes=again.episodes, seed=again.seed, driver=driver)
+    if processes.first:
+        take_over(first / "cache", out / "cache")
     cache = read([*bags, corrected], out / "cache")
     policy = FastVLA.from_pretrained(result.policy, contract=contract)
     return train(policy, cache, config=again.training(recipe.training), out=out)

@@ -27,7 +27,7 @@ from training.bags.splitting import parse_split
 from training.bags.writer import EpisodeWriter
 from training.cache import Conversion, Pictures, build_cache, find_bags, open_cache
 from training.cache_build import convert_bags, in_processes
-from training.cache_folder import _CacheFolder
+from training.cache_folder import _CacheFolder, take_over
 from training.cache_verify import verify_cache
 from training.dataset import StepDataset
 
@@ -44,6 +44,39 @@ def bags(write_episode, tmp_path) -> Path:
             leave_out=lambda s, i, k=k: k == 3 and s == "front" and i in (5, 6, 7),
         )
     return tmp_path / "bags"
+
+
+@pytest.mark.parametrize("can_link", [True, False])
+def test_a_cache_that_takes_another_over_converts_only_what_is_new(
+    bags, tmp_path, contract, monkeypatch, can_link
+):
+    first, both = tmp_path / "first", tmp_path / "both"
+    build_cache([bags / "e0", bags / "e1"], first, contract=contract, workers=1)
+    before = digest(first)
+    if not can_link:
+        monkeypatch.setattr(Path, "hardlink_to", lambda *given: os.link(tmp_path / "none", "x"))
+    for _ in range(2):
+        take_over(first, both)
+    converted = []
+    build_cache(
+        [bags / "e0", bags / "e1", bags / "e2"], both, contract=contract, workers=1,
+        progress=lambda done, total, frames: converted.append((done, total)),
+    )  # fmt: skip
+    assert converted == [(3, 3)]
+    # What was taken over and is no longer wanted goes from the new one only.
+    build_cache([bags / "e1", bags / "e2"], both, contract=contract, workers=1)
+    assert digest(first) == before
+    build_cache([bags / "e1", bags / "e2"], tmp_path / "anew", contract=contract, workers=1)
+    assert digest(both) == digest(tmp_path / "anew")
+
+
+def test_a_folder_of_other_files_is_not_taken_for_a_cache(bags, tmp_path, contract):
+    build_cache([bags], tmp_path / "first", contract=contract, workers=1)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "thesis.txt").write_text("all of it")
+    with pytest.raises(DatasetError, match="holds other files"):
+        take_over(tmp_path / "first", tmp_path / "other")
+    assert [path.name for path in (tmp_path / "other").iterdir()] == ["thesis.txt"]
 
 
 def digest(folder: Path) -> dict[str, str]:
