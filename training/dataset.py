@@ -44,7 +44,7 @@ class Batch:
         actions: float32 [B, T, A], absolute targets; the last one repeats beyond the end.
         action_is_pad: bool [B, T], True where one is only repeated.
         tasks: B instructions.
-        key_pose: float32 [B, J], see `KeyPoses`; None where nothing learns from it.
+        key_pose: float32 [B, K], see `KeyPoses`; None where nothing learns from it.
         earlier: Images, masks and states of the steps before, oldest first; at the start of an
             episode its first step.
     """

@@ -1,6 +1,6 @@
-"""The pose at which the gripper is next used, for every step of a cache.
+"""The poses at which the gripper is next used, for every step of a cache.
 
-Shapes: b batch, j joints.
+Shapes: b batch, k joints of all key poses.
 """
 
 from __future__ import annotations
@@ -19,34 +19,45 @@ _SCALE_FLOOR = 0.05
 
 
 class KeyPoses:
-    """The target of every step of a cache: joints at its key pose, as seen from the step's own.
+    """The target of every step of a cache: joints at its key poses, as seen from the step's own.
 
     Args:
         frames: Those of the training split, for the scale.
         joints: So many columns of states and labels come before the gripper's.
         has_gripper: Whether there is one.
+        count: So many key poses of each step, one after the other.
 
     Attributes:
-        joints: How many.
+        width: Numbers per step.
     """
 
     def __init__(
-        self, cache: Cache, *, frames: NDArray[np.int64], joints: int, has_gripper: bool
+        self,
+        cache: Cache,
+        *,
+        frames: NDArray[np.int64],
+        joints: int,
+        has_gripper: bool,
+        count: int = 1,
     ) -> None:
-        self.joints = joints
+        self.width = count * joints
         label = np.asarray(cache.label)
         used = np.zeros(0, np.int64)
         if has_gripper:
             opening = label[:, joints]
             least = _GRIPPER_STEP * np.ptp(opening)
             used = np.flatnonzero(np.abs(np.diff(opening)) > least) + 1
-        key = key_frames(used, last=np.asarray(cache.episode_end) - 1)
-        motion = label[key, :joints] - np.asarray(cache.state)[:, :joints]
+        following = key_frames(used, last=np.asarray(cache.episode_end) - 1)
+        keys = [following]
+        while len(keys) < count:
+            keys.append(following[keys[-1]])
+        state = np.asarray(cache.state)[:, :joints]
+        motion = np.concatenate([label[key, :joints] - state for key in keys], axis=1)
         scale = np.maximum(motion[frames].std(axis=0), _SCALE_FLOOR)
         self._targets = torch.from_numpy((motion / scale).astype(np.float32))
 
     def __getitem__(self, frames: NDArray[np.int64]) -> Tensor:
-        """Targets [b, j] of frames [b], in standard deviations."""
+        """Targets [b, k] of frames [b], in standard deviations."""
         return self._targets[torch.from_numpy(frames)]
 
 

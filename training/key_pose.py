@@ -4,7 +4,7 @@ The next second of a motion says little about which of several things it leads t
 policy takes long to read its instruction at all. The pose at the end of the stretch says nothing
 else. One learned query reads it from the prefix, as the expert does; it exists for training only.
 
-Shapes: b batch, j joints.
+Shapes: b batch, k joints of all key poses.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from training.learning_options import KeyPoseTraining
 
 
 class KeyPoseHead(nn.Module):
-    """One query that reads the prefix layer by layer, to joints [b, j]."""
+    """One query that reads the prefix layer by layer, to key poses [b, k]."""
 
-    def __init__(self, config: FlowVLAConfig, *, joints: int) -> None:
+    def __init__(self, config: FlowVLAConfig, *, numbers: int) -> None:
         super().__init__()
         width = config.expert.width
         self._head_dim = config.attention.head_dim
@@ -38,7 +38,7 @@ class KeyPoseHead(nn.Module):
             for _ in range(config.expert.depth)
         )
         self.norm = RMSNorm(width)
-        self.out = nn.Linear(width, joints)
+        self.out = nn.Linear(width, numbers)
 
     def forward(self, prefix: Prefix) -> Tensor:
         """Joints in standard deviations."""
@@ -57,10 +57,11 @@ class KeyPoseHead(nn.Module):
 class WithKeyPose(nn.Module):
     """A policy's network, and what tells the key pose beside it.
 
-    A batch also holds `key_pose` [b, j].
+    A batch also holds `key_pose` [b, k].
 
     Args:
         network: Trained in place.
+        width: Numbers of a step's key poses.
         seed: Of the head's weights.
 
     Raises:
@@ -68,7 +69,7 @@ class WithKeyPose(nn.Module):
     """
 
     def __init__(
-        self, network: nn.Module, options: KeyPoseTraining, *, joints: int, seed: int
+        self, network: nn.Module, options: KeyPoseTraining, *, width: int, seed: int
     ) -> None:
         super().__init__()
         if not isinstance(network, FlowVLA):
@@ -79,7 +80,7 @@ class WithKeyPose(nn.Module):
         self.network = network
         self._options = options
         with drawn_from(seed):
-            self.head = KeyPoseHead(network.config, joints=joints)
+            self.head = KeyPoseHead(network.config, numbers=width)
         self.head.to(next(network.parameters()).device)
 
     def loss(self, batch: Batch, *, generator: torch.Generator) -> dict[str, Tensor]:

@@ -29,8 +29,8 @@ def learner_of(
             raise DatasetError(
                 "training.key_pose: these recordings have no key poses", mend="leave it out"
             )
-        joints = dataset.key_poses.joints
-        return WithKeyPose(policy.model, config.key_pose, joints=joints, seed=config.seed), {}
+        width = dataset.key_poses.width
+        return WithKeyPose(policy.model, config.key_pose, width=width, seed=config.seed), {}
     if config.conversations is not None:
         said = read_lists(config.conversations)
         learner = CoTrained(policy, config.conversations, conversations=said)

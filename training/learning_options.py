@@ -132,18 +132,22 @@ class CoTraining:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyPoseTraining:
-    """The pose at which the gripper is next used, or the episode's last one, beside the actions.
+    """The poses at which the gripper is next used, or the episode's last one, beside the actions.
 
     Attributes:
-        weight: Of its mean squared error; the actions' loss counts 1.
+        weight: Of their mean squared error; the actions' loss counts 1.
+        count: How many: two say, before anything is grasped, where it will be put, too.
 
     Raises:
-        DatasetError: the weight teaches nothing.
+        DatasetError: the weight or the number teaches nothing.
     """
 
     weight: float = 1.0
+    count: int = 1
 
     def __post_init__(self) -> None:
+        if self.count < 1:
+            raise DatasetError(f"training.key_pose.count is {self.count}", mend="give at least 1")
         if self.weight <= 0:
             raise DatasetError(
                 f"training.key_pose.weight is {self.weight:g}", mend="give more than 0"

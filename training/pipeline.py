@@ -241,6 +241,7 @@ def _train(
             frames=dataset.training_frames,
             joints=len(contract.joints),
             has_gripper=contract.gripper is not None,
+            count=config.key_pose.count,
         )
     if processes.first and (warning := too_few_recordings(config, frames=len(dataset))):
         print(warning, file=sys.stderr)

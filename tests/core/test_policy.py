@@ -283,6 +283,11 @@ def _edited(folder: Path, key: str, value: object) -> Path:
         ("type", ["fastvla_flow"], "'type' is missing"),
         ("vision", {"type": "film_conv", "channels": [8, "x"], "condition_width": 16}, "config"),
         ("vision", {"type": "film_conv", "channels": [7], "condition_width": 16}, "no network"),
+        (
+            "vision",
+            {"type": "film_conv", "channels": [8], "condition_width": 16, "first_stride": 3},
+            "first_stride",
+        ),
         ("vision", {"type": "film_conv", "channels": None, "condition_width": 16}, "config"),
         ("attention", {"heads": 4, "kv_heads": 2, "head_dim": 10**30}, "no network"),
     ],

@@ -65,9 +65,29 @@ def test_a_target_is_the_way_from_the_state_to_the_key_pose_in_standard_deviatio
     torch.testing.assert_close(still[np.array([7])][:, 0], torch.zeros(1))
 
 
+def test_the_second_key_pose_is_the_one_after_the_first_as_seen_from_now():
+    policy = small_policy()
+    cache = random_cache(policy, frames=8)
+    # Closed at frame 3, opened at frame 6.
+    cache.label[:, JOINTS] = np.where((np.arange(8) < 3) | (np.arange(8) >= 6), 0.04, 0.0)
+    options = {"frames": np.arange(8), "joints": JOINTS, "has_gripper": True}
+    one, two = KeyPoses(cache, **options), KeyPoses(cache, **options, count=2)
+    assert (one.width, two.width) == (JOINTS, 2 * JOINTS)
+    found = two[np.arange(8)]
+    assert torch.equal(found[:, :JOINTS], one[np.arange(8)])
+    way = cache.label[[6] * 3 + [7] * 5, :JOINTS] - cache.state[:, :JOINTS]
+    scale = np.maximum(way.std(axis=0), 0.05)
+    torch.testing.assert_close(found[:, JOINTS:], torch.from_numpy((way / scale).astype("f")))
+
+
+def test_no_key_pose_teaches_nothing():
+    with pytest.raises(DatasetError, match="count is 0"):
+        KeyPoseTraining(count=0)
+
+
 def test_the_pose_teaches_the_prefix_and_no_action_head():
     policy = small_policy()
-    learner = WithKeyPose(policy.model, KeyPoseTraining(weight=0.5), joints=JOINTS, seed=0)
+    learner = WithKeyPose(policy.model, KeyPoseTraining(weight=0.5), width=JOINTS, seed=0)
     batch = {**batch_of(policy), "key_pose": torch.randn(4, JOINTS)}
     found = learner.loss(batch, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(found["loss"], found["flow_loss"] + 0.5 * found["key_pose_loss"])
@@ -100,6 +120,6 @@ def test_without_key_poses_or_on_another_network_it_is_refused(tmp_path: Path):
     with pytest.raises(DatasetError, match="no key poses"):
         Trainer(policy, dataset=dataset_for(policy), config=CONFIGURED, out=tmp_path)
     with pytest.raises(DatasetError, match="only small flow policies"):
-        WithKeyPose(torch.nn.Linear(2, 2), KeyPoseTraining(), joints=JOINTS, seed=0)
+        WithKeyPose(torch.nn.Linear(2, 2), KeyPoseTraining(), width=JOINTS, seed=0)
     with pytest.raises(DatasetError, match="weight is 0"):
         KeyPoseTraining(weight=0.0)

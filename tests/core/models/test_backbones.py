@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pytest
 import torch
 
 from fastvla_core.layers.attention import AttentionShape
@@ -13,15 +14,18 @@ FILM = {k: v for k, v in film_vision().items() if k not in ("type", "per_camera_
 VIT = {k: v for k, v in vit_vision().items() if k != "type"}
 
 
-def test_film_conv_knows_its_token_count_for_odd_sizes():
-    stem = FilmConvStem(FILM, height=19, width=30)
-    tokens = stem(torch.randn(2, 3, 19, 30), torch.randn(2, 16))
+@pytest.mark.parametrize("first_stride", [2, 4])
+@pytest.mark.parametrize(("height", "width"), [(19, 30), (16, 16), (3, 97)])
+def test_film_conv_knows_its_token_count(first_stride: int, height: int, width: int):
+    stem = FilmConvStem({**FILM, "first_stride": first_stride}, height=height, width=width)
+    tokens = stem(torch.randn(2, 3, height, width), torch.randn(2, 16))
     assert tokens.shape == (2, stem.token_count, stem.token_width)
 
 
-def test_only_layers_after_the_first_are_conditioned():
-    stem = FilmConvStem(FILM, height=16, width=16)
-    assert [layer.film is not None for layer in stem.layers] == [False, True]
+@pytest.mark.parametrize(("first_stride", "conditioned"), [(2, [False, True]), (4, [True, True])])
+def test_a_large_first_step_is_conditioned_too(first_stride: int, conditioned: list[bool]):
+    stem = FilmConvStem({**FILM, "first_stride": first_stride}, height=16, width=16)
+    assert [layer.film is not None for layer in stem.layers] == conditioned
 
 
 def test_each_image_is_steered_by_its_own_condition():
