@@ -24,7 +24,7 @@ from fastvla_core.errors import DatasetError
 from fastvla_core.robot.contract import CameraSpec, RobotContract
 from fastvla_core.robot.packed import Size, unpack_rgb_into
 from training.bags.episodes import EpisodeTable
-from training.bags.frames import scaled_down
+from training.bags.frames import scaled_down, whole_size
 
 MAGIC = b"FVLAEP02"
 TEMPORARY_SUFFIX = ".tmp"
@@ -143,7 +143,7 @@ class ShardWriter:
     def size(self, camera: CameraSpec) -> Size:
         """Height and width in which a camera's pictures are stored."""
         if camera.kind != "color":
-            return camera.height, camera.width
+            return whole_size(camera)
         height, width, _ = self._pictures.shape(height=camera.height, width=camera.width)
         return height, width
 

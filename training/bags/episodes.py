@@ -16,9 +16,10 @@ from fastvla_core.robot.align import StaleStreamError, observe, required_streams
 from fastvla_core.robot.contract import CameraSpec, RobotContract
 from fastvla_core.robot.packed import Size
 from fastvla_core.types import Observation
+from training.bags.frames import whole_size
 from training.bags.labels import SNAP_NS, IncrementTrack
 from training.bags.recording import Recording
-from training.bags.streams import BagStreams, whole_size
+from training.bags.streams import BagStreams
 
 ActionSource = Literal["command", "next_state", "delta"]
 """Where labels come from: commanded targets, the state one step later, or commanded increments."""

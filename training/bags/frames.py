@@ -24,6 +24,11 @@ from training.bags import messages
 _DIVISORS = (1, 2, 4, 8)
 
 
+def whole_size(camera: CameraSpec) -> Size:
+    """A camera's own height and width, in pixels."""
+    return camera.height, camera.width
+
+
 @dataclass(frozen=True, slots=True)
 class PendingFrame:
     """One message of a camera."""
@@ -33,7 +38,7 @@ class PendingFrame:
 
     def pixels(self, *, size: Size | None = None) -> NDArray[Any]:
         """As `decode_camera`, or a smaller picture of that size; raises MessageError."""
-        whole = self.camera.height, self.camera.width
+        whole = whole_size(self.camera)
         if size is None or size == whole:
             return decode_camera(self.camera, self.message)
         divisor = max(d for d in _DIVISORS if whole[0] // d >= size[0] and whole[1] // d >= size[1])

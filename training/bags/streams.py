@@ -25,7 +25,7 @@ from fastvla_core.robot.packed import Size
 from fastvla_core.types import Observation
 from training.bags import messages
 from training.bags.clocks import ClockTally
-from training.bags.frames import PendingFrame, check_message
+from training.bags.frames import PendingFrame, check_message, whole_size
 from training.bags.labels import CommandTrack, IncrementTrack, header_ns
 from training.bags.recording import Recording
 from training.bags.storage import RawMessage
@@ -38,11 +38,6 @@ _CAMERA_SAMPLES, _JOINT_SAMPLES = 96, 4096
 
 Sizes: TypeAlias = Callable[[CameraSpec], Size]
 """In which height and width a camera's pictures are looked at: their own, or a smaller one."""
-
-
-def whole_size(camera: CameraSpec) -> Size:
-    """The pictures' own."""
-    return camera.height, camera.width
 
 
 @dataclass(frozen=True, slots=True)
