@@ -159,3 +159,20 @@ def test_the_driver_acts_without_the_camera_that_its_episode_hides():
     assert not np.array_equal(seen["front"], seen["wrist"])
     assert not np.array_equal(seen["front"], seen[None])
     assert _Worker(contract, None).drive(seed=4) is None
+
+
+def test_from_the_command_line_a_policy_drives_first(tmp_path, capsys):
+    options = ["record", "--expert", "--task", "pick", "--episodes", "1", "--workers", "1"]
+    starts = []
+    for name, more in (("expert", []), ("driven", ["--driver", "nano"])):
+        assert main([*options, "--no-noise", *more, "--out", str(tmp_path / name)]) == 0
+        with open_bag(tmp_path / name / "pick" / "pick_00000") as bag:
+            starts.append(episode_steps(bag, contract=load_contract("tabletop")).state[0])
+    # Where the expert took over, the policy had moved the arm.
+    assert np.abs(starts[1] - starts[0]).max() > 0.02
+    # A folder holds recordings of one kind.
+    assert main([*options, "--no-noise", "--out", str(tmp_path / "driven")]) == 1
+    capsys.readouterr()
+    assert main([*options, "--driver", "nobody", "--out", str(tmp_path / "new")]) == 1
+    assert "no shipped policy 'nobody'" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()

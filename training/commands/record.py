@@ -11,13 +11,14 @@ from pathlib import Path
 
 from fastvla_core.arguments import positive_float, positive_int
 from fastvla_core.errors import DatasetError, FastVLAError
+from fastvla_core.models.hub import find_checkpoint
 from fastvla_core.robot.contract import RobotContract
 from fastvla_core.robot.contract_file import load_contract
 from fastvla_core.sim.catalogue import contract_name
 from fastvla_core.sim.tasks import TASK_KINDS, TASKS
 from training.bags.writer import EpisodeWriter
 from training.progress import CountBar
-from training.record_expert import TaskCount, record_expert_episodes
+from training.record_expert import Driver, TaskCount, record_expert_episodes
 
 HELP = """Record one episode of a running robot into a bag (--task TEXT), or demonstrations of the
 scripted expert in the simulator (--expert). A live recording ends with the task's outcome, with
@@ -58,6 +59,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     expert.add_argument("--seed", type=int, default=1_000_000, help="of the first scene")
     expert.add_argument("--workers", type=positive_int, default=2, help="processes (default 2)")
     expert.add_argument("--no-noise", action="store_true", help="leave the expert undisturbed")
+    expert.add_argument(
+        "--driver",
+        metavar="POLICY",
+        help="a folder or shipped name: this policy acts for a while before the expert takes over, "
+        "so that what its mistakes lead to is demonstrated too",
+    )
     expert.add_argument("--json", action="store_true", help="print the counts as JSON")
 
 
@@ -78,6 +85,7 @@ def run(args: argparse.Namespace) -> int:
             contract=contract,
             workers=args.workers,
             noise=not args.no_noise,
+            driver=Driver(policy=find_checkpoint(args.driver)) if args.driver else None,
             progress=bar,
         )
     _print_counts(counts, wall_s=time.monotonic() - started, as_json=args.json)
