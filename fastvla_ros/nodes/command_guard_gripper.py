@@ -7,13 +7,13 @@ import threading
 import time
 from typing import Any
 
-from rclpy.action import ActionClient
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.node import Node
 
 from fastvla_core.robot.contract import GripperSpec
 from fastvla_core.types import GripperCommand
 from fastvla_ros.commands import gripper
+from fastvla_ros.nodes.action_requests import action_client
 
 _COMPLAIN_PERIOD_S = 5.0
 # A server that dies takes the goal with it and says nothing; one that lives answers sooner.
@@ -28,7 +28,7 @@ class GripperSender:
 
     def __init__(self, node: Node, spec: GripperSpec) -> None:
         self._node, self._spec = node, spec
-        self._client = ActionClient(
+        self._client = action_client(
             node,
             gripper.action_type(spec.interface),
             spec.action,

@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from rclpy.action import ActionClient
 from rclpy.node import Node
 
 from fastvla_msgs.action import ExecuteTask
+from fastvla_ros.nodes.action_requests import action_client
 from fastvla_ros.nodes.task_goal import GoalReport, NoServerError, Progress, TaskGoal
 
 ACTION_NAME = "policy_server/execute_task"
@@ -21,7 +21,7 @@ class TaskClient:
     """An action client for callers that wait while another thread spins the node."""
 
     def __init__(self, node: Node, *, action_name: str = ACTION_NAME) -> None:
-        self._client = ActionClient(node, ExecuteTask, action_name)
+        self._client = action_client(node, ExecuteTask, action_name)
         self._name = action_name
         self._latest: TaskGoal | None = None
 

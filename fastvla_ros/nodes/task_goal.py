@@ -152,11 +152,8 @@ class TaskGoal:
 
     def cancel(self) -> None:
         """Ask for the end of the goal; where it is not accepted yet, as soon as it is."""
-        with self._lock:
-            handle, self._cancel = self._handle, True
-            self._heard_at = time.monotonic()
-        if handle is not None and handle.accepted:
-            handle.cancel_goal_async()
+        self._heard_at = time.monotonic()
+        self._ask_for_end()
 
     def wait(self, timeout_s: float) -> None:
         """Wait until `poll` may have something new to say."""
@@ -173,6 +170,12 @@ class TaskGoal:
         # A server that was started anew has the same name, and knows nothing of the goal.
         if min(silent_s, now - self._asked_at) > _ASK_AGAIN_S:
             self._ask_for_result(handle)
+
+    def _ask_for_end(self) -> None:
+        with self._lock:
+            handle, self._cancel = self._handle, True
+        if handle is not None and handle.accepted:
+            handle.cancel_goal_async()
 
     def _ask_for_result(self, handle: Any) -> None:
         self._asked_at = time.monotonic()
@@ -201,6 +204,9 @@ class TaskGoal:
             self._on_progress(self.progress)
 
     def _lost(self, what: str) -> NoServerError:
+        # A server that answers after all must not move the robot for somebody who has left.
+        if not self._cancel:
+            self._ask_for_end()
         return NoServerError(
             f"the policy server {what} ('{self._name}')",
             mend="look at its log; start it again with `fastvla bringup`",

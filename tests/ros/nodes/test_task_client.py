@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -124,6 +125,40 @@ def test_a_server_that_does_not_answer_the_goal(system: System, serve):
     serve().answer.clear()
     with pytest.raises(NoServerError, match="does not answer"):
         system.client.execute(TASK, server_timeout_s=0.5)
+
+
+def test_a_goal_that_nobody_waits_for_any_more_is_canceled(system: System, serve, impatient):
+    from fastvla_ros.nodes.task_client import NoServerError
+
+    late = serve()
+    late.answer.clear()
+    with pytest.raises(NoServerError, match="does not answer"):
+        system.client.execute(TASK, server_timeout_s=0.5)
+    late.answer.set()
+    wait_until(late.canceled.is_set, what="the cancel of a goal that was accepted late")
+    late.vanish()
+    silent = serve(feedback=False)
+    with pytest.raises(NoServerError, match="has said nothing"):
+        system.client.execute(TASK)
+    wait_until(silent.canceled.is_set, what="the cancel of a goal that is silent")
+
+
+def test_an_answer_that_comes_at_once_is_not_lost(system: System, serve, monkeypatch):
+    import sys
+
+    from rclpy.action import ActionClient
+
+    class SlowFuture(sys.modules[ActionClient.__module__].Future):
+        """Made by rclpy between sending a request and noting it."""
+
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            time.sleep(0.2)
+            super().__init__(*args, **kwargs)
+
+    server = serve()
+    monkeypatch.setattr(sys.modules[ActionClient.__module__], "Future", SlowFuture)
+    report = system.client.execute(TASK, watch=interrupting(server.asked.is_set))
+    assert report.status == "CANCELED"
 
 
 def test_a_server_that_dies_is_noticed(system: System, serve, impatient):
