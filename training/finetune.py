@@ -21,7 +21,6 @@ from fastvla_core.models.adapters import add_adapters, merged_state, save_adapte
 from fastvla_core.models.seeding import seeded_beside
 from fastvla_core.models.weightless import weightless_copy
 from fastvla_core.policy import FastVLA
-from fastvla_core.quant import memory_bytes
 from fastvla_core.sim.instructions import reword
 from training.board import Board
 from training.closed_loop import ClosedLoop, SuccessPoint
@@ -203,9 +202,9 @@ class Trainer:
         )
         if self._pruning is None:
             return estimate
-        # The teacher is a copy, and every process has all of it.
-        teacher = memory_bytes(self._model)
-        return dataclasses.replace(estimate, weights=estimate.weights + teacher)
+        # Every process has all of the teacher.
+        weights = estimate.weights + self._pruning.memory_bytes
+        return dataclasses.replace(estimate, weights=weights)
 
     def _resume(self) -> int:
         newest = newest_state(self._out / "checkpoints")

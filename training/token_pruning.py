@@ -18,6 +18,7 @@ from fastvla_core.errors import DatasetError
 from fastvla_core.models.vision_tokens.options import ALL_TOKENS
 from fastvla_core.models.vision_tokens.pruning import NO_HINTS, Hints
 from fastvla_core.models.vision_tokens.scores import sparsity
+from fastvla_core.quant import memory_bytes
 from training.learning_options import PruningTraining
 
 
@@ -40,6 +41,11 @@ class PruningObjective:
             )
         self._config = config
         self._teacher = copy.deepcopy(model).eval().requires_grad_(False)
+
+    @property
+    def memory_bytes(self) -> int:
+        """What the teacher takes; it is never packed."""
+        return memory_bytes(self._teacher)
 
     def to(self, device: torch.device) -> None:
         """Move the teacher."""

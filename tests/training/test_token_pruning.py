@@ -9,8 +9,10 @@ import pytest
 import torch
 
 from fastvla_core.errors import DatasetError
+from fastvla_core.models.lora import LoraConfig
 from fastvla_core.models.vision_tokens.options import VisionTokens
 from fastvla_core.policy import FastVLA
+from fastvla_core.quant import memory_bytes
 from tests.core.models.lerobot.checkpoints import copied
 from tests.core.models.tiny import model_batch, tiny_policy
 from training.finetune import Trainer
@@ -103,6 +105,19 @@ def test_a_killed_run_with_a_scorer_resumes_to_the_same_policy(tmp_path: Path):
         assert torch.equal(value, resumed.model.state_dict()[name]), name
     saved = FastVLA.from_pretrained(tmp_path / "resumed" / "policy")
     assert saved.vision_tokens == pruning.vision_tokens
+
+
+def test_the_teacher_of_packed_layers_is_counted_whole(tmp_path: Path):
+    lora = LoraConfig(rank=2, alpha=4.0, modules=("expert.layers.*",), quantization="nf4")
+    without = dataclasses.replace(CONFIG, lora=lora)
+    weights = []
+    for config in (without, dataclasses.replace(without, pruning=PruningTraining(keep=0.5))):
+        policy = small_policy()
+        whole = memory_bytes(policy.model)
+        trainer = Trainer(policy, dataset=dataset_for(policy), config=config, out=tmp_path)
+        weights.append(trainer.memory.weights)
+    assert weights[0] < whole
+    assert weights[1] - weights[0] == whole
 
 
 def test_the_foreign_policies_learn_it_too(tmp_path: Path):
