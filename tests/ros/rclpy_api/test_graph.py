@@ -71,9 +71,9 @@ def test_endpoints_are_counted_and_described(ros, far):
     near.create_client(Trigger, "/go")
     far.create_service(Trigger, "/go", lambda q, r: r)
     assert ros.until(lambda: near.count_publishers("/mode") == 1)
-    assert near.count_subscribers("mode") == 1
+    assert ros.until(lambda: near.count_subscribers("mode") == 1)
     assert ros.until(lambda: near.count_services("/go") == 1)
-    assert near.count_clients("/go") == 1
+    assert ros.until(lambda: near.count_clients("/go") == 1)
     assert ros.until(lambda: near.get_publishers_info_by_topic("/mode")[0].node_name == "far")
     info = near.get_publishers_info_by_topic("/mode")[0]
     assert info.topic_type == "std_msgs/msg/String"
