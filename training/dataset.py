@@ -6,6 +6,7 @@ Shape suffixes: b batch, c camera, t chunk step, a action, s state.
 from __future__ import annotations
 
 import contextlib
+import copy
 import dataclasses
 import functools
 import math
@@ -122,6 +123,18 @@ class StepDataset:
 
     def __len__(self) -> int:
         return len(self.training_frames)
+
+    def restricted(self, wanted: NDArray[np.bool_]) -> StepDataset:
+        """The same with fewer steps to draw from; shares the pictures in memory.
+
+        Args:
+            wanted: Of each step of the cache, [N].
+        """
+        _ = self._images
+        other = copy.copy(self)
+        other.training_frames = self.training_frames[wanted[self.training_frames]]
+        other.validation_frames = self.validation_frames[wanted[self.validation_frames]]
+        return other
 
     @property
     def digest(self) -> str:

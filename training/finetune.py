@@ -25,6 +25,7 @@ from fastvla_core.sim.instructions import reword
 from training.board import Board
 from training.closed_loop import ClosedLoop, SuccessPoint
 from training.dataset import Batch, StepDataset, prefetch
+from training.key_pose import WithKeyPose
 from training.learner import learner_of
 from training.loss_curve import write_curve
 from training.memory import MemoryEstimate, available_memory, estimate_memory, require_memory
@@ -68,6 +69,7 @@ class Trainer:
         device: Where to train; None for where the policy is. It is moved there when its layers are
             packed, or layer by layer in parts: at full precision it may not fit.
         board: Write `tensorboard/` too.
+        key_pose_head: What a run before learnt to tell the key poses with; None for a new one.
 
     Raises:
         DatasetError: nothing can be trained, or the batch cannot be shared out.
@@ -86,6 +88,7 @@ class Trainer:
         base: str = "",
         device: torch.device | None = None,
         board: bool = False,
+        key_pose_head: Mapping[str, Tensor] | None = None,
     ) -> None:
         self._policy, self._dataset, self._config, self._out = policy, dataset, config, out
         self._processes, self._base = processes, base
@@ -103,7 +106,7 @@ class Trainer:
                 self._model.to(device)
             if self._pruning:
                 self._pruning.to(device)
-        self._learner, others = learner_of(policy, config, dataset=dataset)
+        self._learner, others = learner_of(policy, config, dataset=dataset, head=key_pose_head)
         digests = {"recordings": dataset.digest, "policy": policy.processor.digest}
         self._origin = {**digests, **others}
         if not any(p.requires_grad for p in self._learner.parameters()):
@@ -167,6 +170,12 @@ class Trainer:
                 if saves and self._writes:
                     self._save_checkpoint(done)
         return self._finish()
+
+    @property
+    def key_pose_head(self) -> Mapping[str, Tensor] | None:
+        """What tells the key poses, once trained; None where nothing does."""
+        learner = self._learner
+        return learner.head.state_dict() if isinstance(learner, WithKeyPose) else None
 
     @property
     def _writes(self) -> bool:

@@ -29,6 +29,8 @@ class KeyPoses:
 
     Attributes:
         width: Numbers per step.
+        before_use: True for the steps before the gripper's first use in their episode, bool [N];
+            none of an episode that never uses it, but all where no episode does.
     """
 
     def __init__(
@@ -47,7 +49,10 @@ class KeyPoses:
             opening = label[:, joints]
             least = _GRIPPER_STEP * np.ptp(opening)
             used = np.flatnonzero(np.abs(np.diff(opening)) > least) + 1
-        following = key_frames(used, last=np.asarray(cache.episode_end) - 1)
+        last = np.asarray(cache.episode_end) - 1
+        following = key_frames(used, last=last)
+        first = following[np.asarray(cache.episode_start)]
+        self.before_use = (following == first) & (np.isin(first, used) | (len(used) == 0))
         keys = [following]
         while len(keys) < count:
             keys.append(following[keys[-1]])

@@ -1,10 +1,13 @@
-"""Where the hand goes next, learnt beside the flow: the pose at which the gripper is next used.
+"""Where the hand goes next, learnt beside the flow or before it: where the gripper is next used.
 
 The next second of a motion says little about which of several things it leads to, so that a small
 policy takes long to read its instruction at all. The pose at the end of the stretch says nothing
-else. One learned query reads it from the prefix, as the expert does; it exists for training only.
+else. What tells it is for training only, and looks at nothing but the picture's tokens, through the
+points that stand out in them: so the stem itself must learn which thing the words mean. Told from
+the whole prefix by a learned query, as it was before, the words came far later (`LOG.md`).
 
-Shapes: b batch, k joints of all key poses.
+Shapes: b batch, c cameras, n tokens of a camera, w their width, q points, l language tokens,
+k joints of all key poses.
 """
 
 from __future__ import annotations
@@ -15,43 +18,76 @@ import torch
 from torch import Tensor, nn
 
 from fastvla_core.errors import DatasetError
-from fastvla_core.layers.norm import RMSNorm
-from fastvla_core.layers.rope import rope_table
-from fastvla_core.layers.transformer import TransformerLayer
+from fastvla_core.models.backbones.text import AttentionPool
 from fastvla_core.models.policies.flow_vla.config import FlowVLAConfig
 from fastvla_core.models.policies.flow_vla.model import FlowVLA
-from fastvla_core.models.policies.flow_vla.prefix import Batch, Prefix
+from fastvla_core.models.policies.flow_vla.prefix import Batch, PrefixEncoder
 from fastvla_core.models.seeding import drawn_from
 from training.learning_options import KeyPoseTraining
 
+_POINTS = 16
+_WORDS = 128
+_HIDDEN = 256
+# What the pose alone teaches: the rest of the network it does not touch.
+_SEEING = ("prefix.text.", "prefix.vision.", "prefix.pool.")
+
+
+class ImagePoints(nn.Module):
+    """Where in one camera's tokens a few learned features are, as means over the grid.
+
+    Source: spatial softmax, Finn et al., arXiv:1509.06113.
+    """
+
+    def __init__(self, width: int, grid: tuple[int, int]) -> None:
+        super().__init__()
+        self.scores = nn.Linear(width, _POINTS)
+        rows, columns = (torch.linspace(-1, 1, size) for size in grid)
+        places = torch.cartesian_prod(rows, columns).flip(1)
+        self.register_buffer("places", places, persistent=False)
+
+    def forward(self, tokens_bnw: Tensor) -> Tensor:
+        """Columns and rows from -1 to 1, [b, q, 2]."""
+        places: Any = self.places
+        return self.scores(tokens_bnw).float().softmax(dim=1).mT @ places
+
 
 class KeyPoseHead(nn.Module):
-    """One query that reads the prefix layer by layer, to key poses [b, k]."""
+    """Points of each picture, the words and the state, to key poses [b, k]."""
 
-    def __init__(self, config: FlowVLAConfig, *, numbers: int) -> None:
+    def __init__(self, config: FlowVLAConfig, prefix: PrefixEncoder, *, numbers: int) -> None:
         super().__init__()
-        width = config.expert.width
-        self._head_dim = config.attention.head_dim
-        self.query = nn.Parameter(torch.randn(1, 1, width) * 0.02)
-        self.layers = nn.ModuleList(
-            TransformerLayer(width, config.attention, mlp_width=config.expert.mlp_width)
-            for _ in range(config.expert.depth)
+        width, cameras = config.prefix.width, len(config.cameras)
+        self.cameras = nn.ModuleList(
+            ImagePoints(width, prefix.vision.token_grid) for _ in range(cameras)
         )
-        self.norm = RMSNorm(width)
-        self.out = nn.Linear(width, numbers)
+        # What steers the stem knows what was said; where nothing does, the head listens itself.
+        steered = prefix.vision.condition_width
+        self.words: Any = None if steered else AttentionPool(width, _WORDS)
+        known = cameras * (2 * _POINTS + 1) + (steered or _WORDS) + len(config.state_names)
+        self.layers = nn.Sequential(
+            nn.Linear(known, _HIDDEN),
+            nn.SiLU(),
+            nn.Linear(_HIDDEN, _HIDDEN),
+            nn.SiLU(),
+            nn.Linear(_HIDDEN, numbers),
+        )
 
-    def forward(self, prefix: Prefix) -> Tensor:
-        """Joints in standard deviations."""
-        mask_bp = prefix.mask_bp
-        x = self.query.expand(len(mask_bp), -1, -1)
-        rope = rope_table(
-            torch.tensor([prefix.length], device=mask_bp.device), head_dim=self._head_dim
-        )
-        itself = mask_bp.new_ones(len(mask_bp), 1)
-        allowed = torch.cat([mask_bp, itself], dim=1)[:, None, None, :]
-        for layer, memory in zip(self.layers, prefix.layers, strict=True):
-            x, _ = layer(x, rope, allowed, memory)
-        return self.out(self.norm(x))[:, 0].float()
+    def forward(self, embedded: Tensor, batch: Batch, pool: AttentionPool | None) -> Tensor:
+        """Joints in standard deviations.
+
+        Args:
+            embedded: What `PrefixEncoder.embed` gives for the batch, [b, p, w].
+            pool: The encoder's, where it has one.
+        """
+        present, language_mask = batch["image_mask"], batch["token_mask"]
+        words = embedded[:, -1 - language_mask.shape[1] : -1]
+        images = embedded[:, : -1 - language_mask.shape[1]].unflatten(1, (present.shape[1], -1))
+        points = [
+            (camera(images[:, number]) * present[:, number, None, None]).flatten(1)
+            for number, camera in enumerate(self.cameras)
+        ]
+        said = (pool or self.words)(words, language_mask).float()
+        return self.layers(torch.cat([*points, present.float(), said, batch["state"]], dim=1))
 
 
 class WithKeyPose(nn.Module):
@@ -80,23 +116,26 @@ class WithKeyPose(nn.Module):
         self.network = network
         self._options = options
         with drawn_from(seed):
-            self.head = KeyPoseHead(network.config, numbers=width)
+            self.head = KeyPoseHead(network.config, network.prefix, numbers=width)
         self.head.to(next(network.parameters()).device)
+        if options.alone:
+            for name, parameter in network.named_parameters():
+                parameter.requires_grad_(name.startswith(_SEEING))
 
     def loss(self, batch: Batch, *, generator: torch.Generator) -> dict[str, Tensor]:
         """The flow's loss, and the weighted mean squared error of the key pose.
 
         Returns:
             loss: scalar with gradient. flow_loss, key_pose_loss: the two parts, the second before
-                its weight.
+                its weight; the first is missing where the pose is learnt alone.
         """
         network: Any = self.network
+        embedded, mask = network.prefix.embed(batch)
+        pose = (self.head(embedded, batch, network.prefix.pool) - batch["key_pose"]).square().mean()
+        weighted = self._options.weight * pose
+        if self._options.alone:
+            return {"loss": weighted, "key_pose_loss": pose}
+        prefix = network.prefix.read(embedded, mask)
         samples = network.flow_samples(batch, generator=generator)
-        prefix = network.prefix(batch)
         flow = network.flow_loss(samples, network.predicted(samples, prefix, batch), batch)["loss"]
-        pose = (self.head(prefix) - batch["key_pose"]).square().mean()
-        return {
-            "loss": flow + self._options.weight * pose,
-            "flow_loss": flow,
-            "key_pose_loss": pose,
-        }
+        return {"loss": flow + weighted, "flow_loss": flow, "key_pose_loss": pose}

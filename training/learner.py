@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from torch import nn
+from collections.abc import Mapping
+
+from torch import Tensor, nn
 
 from fastvla_core.errors import DatasetError
 from fastvla_core.policy import FastVLA
@@ -14,9 +16,16 @@ from training.recipe import TrainConfig
 
 
 def learner_of(
-    policy: FastVLA, config: TrainConfig, *, dataset: StepDataset
+    policy: FastVLA,
+    config: TrainConfig,
+    *,
+    dataset: StepDataset,
+    head: Mapping[str, Tensor] | None = None,
 ) -> tuple[nn.Module, dict[str, str]]:
     """A module with the loss of a batch, and digests of what else it learns from.
+
+    Args:
+        head: Of the key poses, from a run before; None to draw a new one.
 
     Raises:
         DatasetError: the policy cannot learn so, or a list of conversations cannot be used.
@@ -30,9 +39,12 @@ def learner_of(
                 "training.key_pose: these recordings have no key poses", mend="leave it out"
             )
         width = dataset.key_poses.width
-        return WithKeyPose(policy.model, config.key_pose, width=width, seed=config.seed), {}
+        learner = WithKeyPose(policy.model, config.key_pose, width=width, seed=config.seed)
+        if head is not None:
+            learner.head.load_state_dict(dict(head))
+        return learner, {}
     if config.conversations is not None:
         said = read_lists(config.conversations)
-        learner = CoTrained(policy, config.conversations, conversations=said)
-        return learner, {"conversations": digest_of(said)}
+        talking = CoTrained(policy, config.conversations, conversations=said)
+        return talking, {"conversations": digest_of(said)}
     return policy.model, {}

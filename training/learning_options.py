@@ -137,6 +137,8 @@ class KeyPoseTraining:
     Attributes:
         weight: Of their mean squared error; the actions' loss counts 1.
         count: How many: two say, before anything is grasped, where it will be put, too.
+        alone: Learn no action yet, only these, from the steps before the gripper's first use. What
+            reads words and pictures is trained, the rest of the network stays as it is.
 
     Raises:
         DatasetError: the weight or the number teaches nothing.
@@ -144,6 +146,7 @@ class KeyPoseTraining:
 
     weight: float = 1.0
     count: int = 1
+    alone: bool = False
 
     def __post_init__(self) -> None:
         if self.count < 1:

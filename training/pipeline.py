@@ -8,11 +8,12 @@ import json
 import sys
 import time
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from fastvla_core.errors import DatasetError, ObservationError
@@ -48,6 +49,7 @@ class RunResult:
     Attributes:
         evaluation: Per task, where the recipe ends with one; also in `out/evaluation.json`.
         wall_s: Seconds that everything took.
+        key_pose_head: What tells the key poses, for a run that goes on from this one.
     """
 
     policy: Path
@@ -56,6 +58,7 @@ class RunResult:
     frames: int
     evaluation: tuple[EvaluationResult, ...] = ()
     wall_s: float = 0.0
+    key_pose_head: Mapping[str, Tensor] | None = field(default=None, repr=False)
 
 
 def run_recipe(
@@ -72,8 +75,8 @@ def run_recipe(
 ) -> RunResult:
     """Do everything a recipe says; called again it goes on where it was stopped.
 
-    The policy is `out/policy`; with corrections, what came before them is in `out/first`. The
-    recipe's evaluation is done each time.
+    The policy is `out/policy`; with corrections, what came before them is in `out/first`, and what
+    came before any action in `out/key_poses`. The recipe's evaluation is done each time.
 
     Args:
         bags: Bags or folders of bags; without any, the recipe's demonstrations are recorded.
@@ -167,8 +170,12 @@ def _run_training(
             )
         bags = [record(first / "bags", episodes=shown.episodes, seed=shown.seed, driver=None)]
     cache = read(bags, first / "cache")
-    policy = starting_policy(start, recipe, contract=contract, cache=cache)
-    result = train(policy, cache, config=recipe.training, out=first)
+    policy, head = starting_policy(start, recipe, contract=contract, cache=cache), None
+    if (poses := recipe.key_poses_first) is not None:
+        seen = train(policy, cache, config=poses.training(recipe.training), out=out / "key_poses")
+        policy = FastVLA.from_pretrained(seen.policy, contract=contract)
+        head = seen.key_pose_head
+    result = train(policy, cache, config=recipe.training, out=first, key_pose_head=head)
     if (again := recipe.corrections) is None:
         return result
     driver = Driver(policy=result.policy, camera_dropout=again.camera_dropout)
@@ -177,7 +184,8 @@ def _run_training(
         take_over(first / "cache", out / "cache")
     cache = read([*bags, corrected], out / "cache")
     policy = FastVLA.from_pretrained(result.policy, contract=contract)
-    return train(policy, cache, config=again.training(recipe.training), out=out)
+    config = again.training(recipe.training)
+    return train(policy, cache, config=config, out=out, key_pose_head=result.key_pose_head)
 
 
 def _record(
@@ -226,6 +234,7 @@ def _train(
     processes: Processes,
     device: torch.device,
     board: bool,
+    key_pose_head: Mapping[str, Tensor] | None = None,
 ) -> RunResult:
     _check_instructions(policy, cache)
     dataset = StepDataset(
@@ -243,6 +252,8 @@ def _train(
             has_gripper=contract.gripper is not None,
             count=config.key_pose.count,
         )
+        if config.key_pose.alone:
+            dataset = dataset.restricted(dataset.key_poses.before_use)
     if processes.first and (warning := too_few_recordings(config, frames=len(dataset))):
         print(warning, file=sys.stderr)
     trainer = Trainer(
@@ -254,6 +265,7 @@ def _train(
         processes=processes,
         device=device,
         board=board,
+        key_pose_head=key_pose_head,
     )
     if processes.first:
         if config.precision == "bf16" and not multiplies_bf16(device):
@@ -261,7 +273,13 @@ def _train(
         print(f"memory: about {trainer.memory.in_words()}", file=sys.stderr)
     with _ProgressBar(config.steps) as bar:
         folder = trainer.run(report=bar.update if processes.first else None)
-    return RunResult(policy=folder, curve=out / "loss.csv", steps=config.steps, frames=len(dataset))
+    return RunResult(
+        policy=folder,
+        curve=out / "loss.csv",
+        steps=config.steps,
+        frames=len(dataset),
+        key_pose_head=trainer.key_pose_head,
+    )
 
 
 def too_few_recordings(config: TrainConfig, *, frames: int) -> str:

@@ -73,6 +73,46 @@ class Demonstrations:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class KeyPosesFirst:
+    """What comes before any action: where the words point in the pictures (`key_pose.alone`).
+
+    Attributes:
+        steps: Training steps; one costs a third of a whole one.
+        learning_rate: Of those steps.
+        camera_dropout: Of those steps: a picture that is hidden needs no time.
+    """
+
+    steps: int
+    learning_rate: float = 1e-3
+    camera_dropout: CameraDropout = 0.1
+
+    def training(self, after: TrainConfig) -> TrainConfig:
+        """The training of these steps: as what comes after them where nothing else is said.
+
+        Raises:
+            DatasetError: no key pose is learnt after them, or no process has all of the weights.
+        """
+        if after.key_pose is None:
+            raise DatasetError(
+                "key_poses_first, but no `training.key_pose`: what tells them would be lost",
+                mend="set `key_pose: {count: 2}`, say, in `training` too",
+            )
+        if after.parallel != "ddp":
+            raise DatasetError(
+                f"key_poses_first does not go with `parallel: {after.parallel}`",
+                mend="set `parallel: ddp`: the policies that learn so are small",
+            )
+        return dataclasses.replace(
+            after,
+            steps=self.steps,
+            learning_rate=self.learning_rate,
+            camera_dropout=self.camera_dropout,
+            key_pose=dataclasses.replace(after.key_pose, alone=True),
+            closed_loop=None,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Corrections:
     """A second round: the trained policy drives, the expert takes over, training goes on.
 
@@ -96,8 +136,6 @@ class Corrections:
             steps=self.steps,
             learning_rate=self.learning_rate,
             camera_dropout=self.camera_dropout,
-            # By now the instruction is read, and a new head would only disturb.
-            key_pose=None,
         )
 
 
@@ -290,6 +328,7 @@ class Recipe:
         rate_hz: Steps per second that recordings are cut into; the policy acts at that rate.
         gpu_gb: Memory of the GPU that the numbers are chosen for; 0 for any machine.
         tensorboard: Write the curves for TensorBoard too.
+        key_poses_first: What a new policy learns before it learns to act; None for nothing.
         evaluation: What the run ends with; None for the policy alone.
 
     Raises:
@@ -306,6 +345,7 @@ class Recipe:
     tensorboard: bool = False
     policy_options: Mapping[str, Any] = field(default_factory=dict)
     demonstrations: Demonstrations = field(default_factory=Demonstrations)
+    key_poses_first: KeyPosesFirst | None = None
     corrections: Corrections | None = None
     evaluation: FinalEvaluation | None = None
 
@@ -318,6 +358,8 @@ class Recipe:
             )
         if self.gpu_gb < 0:
             raise DatasetError(f"gpu_gb is {self.gpu_gb}", mend="give the GPU's memory, or 0")
+        if self.key_poses_first is not None:
+            self.key_poses_first.training(self.training)
         for task in (*self.demonstrations.episodes, *self.corrected):
             _check_task(task, "episodes")
         if not 0 < self.rate_hz <= 1000:

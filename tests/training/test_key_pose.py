@@ -99,6 +99,59 @@ def test_the_pose_teaches_the_prefix_and_no_action_head():
     assert not any(name.startswith("expert") for name in taught)
 
 
+def test_alone_it_teaches_what_reads_words_and_pictures_and_leaves_the_rest_as_it_was(
+    tmp_path: Path,
+):
+    policy = small_policy()
+    before = {name: value.clone() for name, value in policy.model.state_dict().items()}
+    cache = random_cache(policy, frames=32)
+    dataset = with_key_poses(dataset_for(policy), cache)
+    config = dataclasses.replace(
+        CONFIG, steps=20, batch_size=8, ema_decay=0.0, key_pose=KeyPoseTraining(alone=True)
+    )
+    folder = Trainer(policy, dataset=dataset, config=config, out=tmp_path).run()
+    losses = np.genfromtxt(tmp_path / "loss.csv", delimiter=",", names=True)["loss"]
+    assert np.isfinite(losses).all()
+    stored = load_file(folder / "model.safetensors")
+    changed = {name for name, value in before.items() if not torch.equal(value, stored[name])}
+    seeing = ("prefix.text.", "prefix.vision.", "prefix.pool.")
+    assert changed
+    assert all(name.startswith(seeing) for name in changed)
+    assert all(any(name.startswith(part) for name in changed) for part in seeing)
+
+
+def test_alone_only_steps_before_the_first_use_of_the_gripper_are_drawn():
+    policy = small_policy()
+    cache = random_cache(policy, frames=8)
+    cache.label[:, JOINTS] = np.where((np.arange(8) < 3) | (np.arange(8) >= 6), 0.04, 0.0)
+    dataset = dataset_for(policy)
+    poses = KeyPoses(cache, frames=np.arange(8), joints=JOINTS, has_gripper=True)
+    assert poses.before_use.tolist() == [True] * 3 + [False] * 5
+    wanted = np.arange(32) < 3
+    less = dataset.restricted(wanted)
+    assert less.training_frames.tolist() == [0, 1, 2]
+    assert len(dataset) == 32
+    assert torch.equal(less.batch(np.array([1])).state, dataset.batch(np.array([1])).state)
+
+
+def test_a_hidden_camera_says_nothing_about_the_key_pose():
+    policy = small_policy()
+    learner = WithKeyPose(policy.model, KeyPoseTraining(alone=True), width=JOINTS, seed=0).eval()
+    batch = {**batch_of(policy), "key_pose": torch.randn(4, JOINTS)}
+    mask = batch["image_mask"].clone()
+    mask[:, 0] = False
+    hidden = {**batch, "image_mask": mask}
+    other = {**hidden, "images": hidden["images"].clone()}
+    other["images"][:, 0] = torch.rand_like(other["images"][:, 0])
+
+    def told(of: dict[str, torch.Tensor]) -> torch.Tensor:
+        prefix = policy.model.prefix
+        return learner.head(prefix.embed(of)[0], of, prefix.pool)
+
+    assert torch.equal(told(hidden), told(other))
+    assert not torch.equal(told(hidden), told(batch))
+
+
 def test_it_is_learnt_resumes_exactly_and_is_not_part_of_the_policy(tmp_path: Path):
     options = {"steps": 60, "batch_size": 8, "checkpoint_every": 30}
     folder = trainer(tmp_path / "whole", **options).run()

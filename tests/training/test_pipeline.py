@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from fastvla_core.errors import CheckpointError, ContractError, DatasetError
 from fastvla_core.policy import FastVLA
@@ -17,8 +19,16 @@ from fastvla_core.sim.tasks import TASKS
 from training import pipeline
 from training.bags.writer import EpisodeWriter
 from training.cache import open_cache
+from training.learning_options import KeyPoseTraining
 from training.pipeline import run_recipe
-from training.recipe import Corrections, Demonstrations, FinalEvaluation, Recipe, load_recipe
+from training.recipe import (
+    Corrections,
+    Demonstrations,
+    FinalEvaluation,
+    KeyPosesFirst,
+    Recipe,
+    load_recipe,
+)
 
 CONTRACT = load_contract("tabletop")
 
@@ -28,7 +38,8 @@ def small_run(name: str = "finetune", **others: object) -> Recipe:
     training = dataclasses.replace(
         recipe.training, steps=2, batch_size=2, warmup_steps=1, checkpoint_every=2
     )
-    return dataclasses.replace(recipe, **{"training": training, "corrections": None, **others})
+    alone = {"training": training, "key_poses_first": None, "corrections": None}
+    return dataclasses.replace(recipe, **{**alone, **others})
 
 
 @pytest.fixture
@@ -162,6 +173,54 @@ def test_a_recipe_with_corrections_leaves_its_last_policy_and_goes_on_where_it_s
     weights = [(p / "model.safetensors").read_bytes() for p in (result.policy, again.policy)]
     assert weights[0] == weights[1]
     assert {p: p.stat().st_mtime_ns for p in out.rglob("*.mcap")} == made
+
+
+def test_a_recipe_with_key_poses_first_starts_from_what_they_taught(tmp_path):
+    plain = small_run("nano")
+    run = small_run(
+        "nano",
+        training=dataclasses.replace(plain.training, key_pose=KeyPoseTraining(count=2)),
+        demonstrations=Demonstrations(seed=3, episodes={"reach": 1}),
+        key_poses_first=KeyPosesFirst(steps=3, camera_dropout={"wrist": 0.9}),
+    )
+    out = tmp_path / "out"
+    result = run_recipe(run, bags=[], out=out, workers=1)
+    seen = FastVLA.from_pretrained(str(out / "key_poses" / "policy"))
+    assert (out / "key_poses" / "loss.csv").exists()
+    acting = FastVLA.from_pretrained(str(result.policy))
+    seen_state, state = seen.model.state_dict(), acting.model.state_dict()
+    # Two small steps: still near what it started from, in the policy and beside it.
+    for name, value in seen_state.items():
+        assert (state[name] - value).abs().max() < 0.01, name
+    head, before = result.key_pose_head, _heads(out / "key_poses")
+    assert head is not None
+    assert before.keys() == head.keys()
+    for name, value in head.items():
+        assert (value - before[name]).abs().max() < 0.01, name
+    again = run_recipe(run, bags=[], out=out, workers=1)
+    assert again.key_pose_head is not None
+    for name, value in again.key_pose_head.items():
+        assert torch.equal(value, head[name]), name
+
+
+def _heads(out: Path) -> dict[str, torch.Tensor]:
+    """Averages of the key poses' head in the last checkpoint of a run."""
+    state = load_file(out / "checkpoints" / "step_00000003" / "trainer.safetensors")
+    before = "ema.head."
+    return {name.removeprefix(before): state[name] for name in state if name.startswith(before)}
+
+
+def test_key_poses_first_want_key_poses_afterwards_and_whole_weights():
+    plain = load_recipe("nano")
+    with pytest.raises(DatasetError, match=r"no `training.key_pose`"):
+        dataclasses.replace(
+            plain,
+            training=dataclasses.replace(plain.training, key_pose=None),
+            key_poses_first=KeyPosesFirst(steps=3),
+        )
+    in_parts = dataclasses.replace(plain.training, key_pose=KeyPoseTraining(), parallel="fsdp")
+    with pytest.raises(DatasetError, match="parallel: fsdp"):
+        dataclasses.replace(plain, training=in_parts, key_poses_first=KeyPosesFirst(steps=3))
 
 
 def test_a_run_that_would_learn_its_recordings_by_heart_says_so():
