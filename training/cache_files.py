@@ -171,6 +171,12 @@ class Cache:
     def __len__(self) -> int:
         return len(self.state)
 
+    def rows_from(self, folder: Path) -> NDArray[np.bool_]:
+        """True for the steps of recordings in a folder, bool [N]."""
+        entries = self.manifest.entries
+        inside = [Path(e.source).resolve().is_relative_to(folder.resolve()) for e in entries]
+        return np.repeat(inside, [entry.frames for entry in entries])
+
 
 def open_cache(path: str | Path) -> Cache:
     """Open a finished cache; pictures stay on disk.

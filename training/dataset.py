@@ -113,6 +113,7 @@ class StepDataset:
         self.cameras = cameras
         # Whoever learns from them sets it.
         self.key_poses: KeyPoses | None = None
+        self._favoured: tuple[NDArray[np.int64], NDArray[np.int64], float] | None = None
         self._cache, self._chunk_size, self._past_steps = cache, chunk_size, past_steps
         keys = np.ones(len(cache)) if cache.split_key is None else cache.split_key
         is_validation = held_mask(keys, share=validation)
@@ -124,22 +125,50 @@ class StepDataset:
     def __len__(self) -> int:
         return len(self.training_frames)
 
+    def favour(self, rows: NDArray[np.bool_], *, share: float) -> None:
+        """From now on draw a share of all samples from some of the steps.
+
+        Args:
+            rows: Of each step of the cache, [N].
+
+        Raises:
+            DatasetError: none of the steps for training is among them, or all are.
+        """
+        chosen = rows[self.training_frames]
+        if chosen.all() or not chosen.any():
+            raise DatasetError(
+                f"a share of {share:g} is to be drawn from {int(chosen.sum())} of {len(chosen)} "
+                "steps",
+                mend="record more, or leave the share out",
+            )
+        self._favoured = self.training_frames[chosen], self.training_frames[~chosen], share
+
+    def draw(self, random: np.random.Generator, size: int) -> NDArray[np.int64]:
+        """Steps for training, each as likely as any other unless some are favoured."""
+        if self._favoured is None:
+            return random.choice(self.training_frames, size)
+        some, others, share = self._favoured
+        from_some = random.random(size) < share
+        return np.where(from_some, random.choice(some, size), random.choice(others, size))
+
     def restricted(self, wanted: NDArray[np.bool_]) -> StepDataset:
-        """The same with fewer steps to draw from; shares the pictures in memory.
+        """The same with fewer steps, none of them favoured; shares the pictures in memory.
 
         Args:
             wanted: Of each step of the cache, [N].
         """
         _ = self._images
         other = copy.copy(self)
+        other._favoured = None
         other.training_frames = self.training_frames[wanted[self.training_frames]]
         other.validation_frames = self.validation_frames[wanted[self.validation_frames]]
         return other
 
     @property
     def digest(self) -> str:
-        """Stands for the content: equal for equal recordings, cut in the same way."""
-        return self._cache.manifest.digest
+        """Stands for what is drawn: equal for equal recordings, cut and favoured alike."""
+        whole = self._cache.manifest.digest
+        return whole if self._favoured is None else f"{whole} {self._favoured[2]:g}"
 
     @functools.cached_property
     def _images(self) -> Mapping[str, ImageRows]:
@@ -253,7 +282,7 @@ def training_batch(
         augmentation: How pictures are changed; never outside of training.
     """
     random = np.random.default_rng([seed, step])
-    frames = random.choice(dataset.training_frames, batch_size)
+    frames = dataset.draw(random, batch_size)
     chances = hiding_chances(camera_dropout, dataset.cameras)
     dropped = draw_hidden(chances, random, size=batch_size)
     rows = np.arange(batch_size) if rows is None else rows

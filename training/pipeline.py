@@ -184,8 +184,14 @@ def _run_training(
         take_over(first / "cache", out / "cache")
     cache = read([*bags, corrected], out / "cache")
     policy = FastVLA.from_pretrained(result.policy, contract=contract)
-    config = again.training(recipe.training)
-    return train(policy, cache, config=config, out=out, key_pose_head=result.key_pose_head)
+    return train(
+        policy,
+        cache,
+        config=again.training(recipe.training),
+        out=out,
+        key_pose_head=result.key_pose_head,
+        favoured=None if again.share is None else (corrected, again.share),
+    )
 
 
 def _record(
@@ -235,6 +241,7 @@ def _train(
     device: torch.device,
     board: bool,
     key_pose_head: Mapping[str, Tensor] | None = None,
+    favoured: tuple[Path, float] | None = None,
 ) -> RunResult:
     _check_instructions(policy, cache)
     dataset = StepDataset(
@@ -254,6 +261,9 @@ def _train(
         )
         if config.key_pose.alone:
             dataset = dataset.restricted(dataset.key_poses.before_use)
+    if favoured is not None:
+        folder, share = favoured
+        dataset.favour(cache.rows_from(folder), share=share)
     if processes.first and (warning := too_few_recordings(config, frames=len(dataset))):
         print(warning, file=sys.stderr)
     trainer = Trainer(

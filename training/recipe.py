@@ -121,6 +121,11 @@ class Corrections:
         steps: Further training steps, on all recordings.
         learning_rate: Of those steps.
         camera_dropout: Of those steps, and of the episodes that the policy drives.
+        share: Of the samples of those steps that come from these episodes; None for as many as
+            they are among all recordings.
+
+    Raises:
+        DatasetError: the share is not between 0 and 1.
     """
 
     episodes: Mapping[str, int]
@@ -128,6 +133,13 @@ class Corrections:
     steps: int
     learning_rate: float = 3e-4
     camera_dropout: CameraDropout = 0.1
+    share: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.share is not None and not 0 < self.share < 1:
+            raise DatasetError(
+                f"corrections.share is {self.share:g}", mend="give more than 0 and less than 1"
+            )
 
     def training(self, first: TrainConfig) -> TrainConfig:
         """The second round's training: as the first one's where nothing else is said."""

@@ -154,7 +154,9 @@ def test_a_recipe_with_corrections_leaves_its_last_policy_and_goes_on_where_it_s
     run = small_run(
         "nano",
         demonstrations=Demonstrations(seed=3, episodes={"reach": 1}),
-        corrections=Corrections(seed=50, episodes={"reach": 1}, steps=3, camera_dropout=0.5),
+        corrections=Corrections(
+            seed=50, episodes={"reach": 1}, steps=3, camera_dropout=0.5, share=0.5
+        ),
     )
     out = tmp_path / "out"
     result = run_recipe(run, bags=[], out=out, workers=1)
