@@ -6,6 +6,7 @@ import dataclasses
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -19,6 +20,7 @@ from fastvla_core.sim.tasks import TASKS
 from training import pipeline
 from training.bags.writer import EpisodeWriter
 from training.cache import open_cache
+from training.dataset import StepDataset
 from training.learning_options import KeyPoseTraining
 from training.pipeline import run_recipe
 from training.recipe import (
@@ -51,8 +53,6 @@ def bags(tmp_path: Path) -> Path:
 
 
 def record(folder: Path, *, instruction: str, contract: RobotContract = CONTRACT) -> None:
-    import numpy as np
-
     writer = EpisodeWriter(folder, contract=contract, instruction=instruction)
     for k in range(4):
         stamp_ns = (k + 50) * 100_000_000
@@ -177,18 +177,29 @@ def test_a_recipe_with_corrections_leaves_its_last_policy_and_goes_on_where_it_s
     assert {p: p.stat().st_mtime_ns for p in out.rglob("*.mcap")} == made
 
 
-def test_a_recipe_with_key_poses_first_starts_from_what_they_taught(tmp_path):
+def test_a_recipe_with_key_poses_first_starts_from_what_they_taught(tmp_path, monkeypatch):
+    drawn_from: list[np.ndarray] = []
+    restricted = StepDataset.restricted
+
+    def noted(self: StepDataset, wanted: np.ndarray) -> StepDataset:
+        drawn_from.append(wanted)
+        return restricted(self, wanted)
+
+    monkeypatch.setattr(StepDataset, "restricted", noted)
     plain = small_run("nano")
     run = small_run(
         "nano",
         training=dataclasses.replace(plain.training, key_pose=KeyPoseTraining(count=2)),
-        demonstrations=Demonstrations(seed=3, episodes={"reach": 1}),
+        demonstrations=Demonstrations(seed=3, episodes={"pick": 1}),
         key_poses_first=KeyPosesFirst(steps=3, camera_dropout={"wrist": 0.9}),
     )
     out = tmp_path / "out"
     result = run_recipe(run, bags=[], out=out, workers=1)
     seen = FastVLA.from_pretrained(str(out / "key_poses" / "policy"))
     assert (out / "key_poses" / "loss.csv").exists()
+    # The key poses alone are learnt before the gripper's first use, the actions everywhere.
+    (before_use,) = drawn_from
+    assert 0 < before_use.sum() < len(before_use) == result.frames
     acting = FastVLA.from_pretrained(str(result.policy))
     seen_state, state = seen.model.state_dict(), acting.model.state_dict()
     # Two small steps: still near what it started from, in the policy and beside it.
