@@ -173,8 +173,8 @@ class Cache:
 
     def rows_from(self, folder: Path) -> NDArray[np.bool_]:
         """True for the steps of recordings in a folder, bool [N]."""
-        entries = self.manifest.entries
-        inside = [Path(e.source).resolve().is_relative_to(folder.resolve()) for e in entries]
+        entries, folder = self.manifest.entries, folder.resolve()
+        inside = [Path(entry.source).resolve().is_relative_to(folder) for entry in entries]
         return np.repeat(inside, [entry.frames for entry in entries])
 
 
