@@ -26,8 +26,8 @@ CONFIG = TrainConfig(
 )
 
 
-def small_policy() -> FastVLA:
-    config = policy_config("nano", contract=CONTRACT, image_resolution=(32, 32))
+def small_policy(**others: object) -> FastVLA:
+    config = policy_config("nano", contract=CONTRACT, image_resolution=(32, 32), **others)
     statistics: Statistics = identity_statistics(state=7, steps=config.chunk_size, action=7)
     tokenizer = train_tokenizer(["pick up the red cube"], vocab_size=config.vocab_size)
     return FastVLA.from_config(config, statistics=statistics, tokenizer=tokenizer)

@@ -152,6 +152,17 @@ def test_a_hidden_camera_says_nothing_about_the_key_pose():
     assert not torch.equal(told(hidden), told(batch))
 
 
+def test_a_stem_that_words_do_not_steer_leaves_them_to_the_head():
+    vision = {"type": "vit", "patch": 8, "token_width": 32, "depth": 1, "heads": 2, "mlp_width": 64}
+    policy = small_policy(vision=vision)
+    learner = WithKeyPose(policy.model, KeyPoseTraining(), width=JOINTS, seed=0)
+    batch = {**batch_of(policy), "key_pose": torch.randn(4, JOINTS)}
+    learner.loss(batch, generator=torch.Generator().manual_seed(0))["key_pose_loss"].backward()
+    taught = {n for n, p in learner.named_parameters() if p.grad is not None}
+    assert any(name.startswith("head.words.") for name in taught)
+    assert any(name.startswith("network.prefix.text.") for name in taught)
+
+
 def test_it_is_learnt_resumes_exactly_and_is_not_part_of_the_policy(tmp_path: Path):
     options = {"steps": 60, "batch_size": 8, "checkpoint_every": 30}
     folder = trainer(tmp_path / "whole", **options).run()
