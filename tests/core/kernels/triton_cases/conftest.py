@@ -8,6 +8,8 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+from tests.core.kernels.triton_cases.bfloat16 import teach_the_interpreter
+
 
 @pytest.fixture(autouse=True)
 def same_numbers_in_every_run() -> None:
@@ -17,6 +19,7 @@ def same_numbers_in_every_run() -> None:
 @pytest.fixture(scope="session")
 def device() -> torch.device:
     if os.environ.get("TRITON_INTERPRET") == "1":
+        teach_the_interpreter()
         return torch.device("cpu")
     if torch.cuda.is_available():
         return torch.device("cuda")
@@ -24,9 +27,7 @@ def device() -> torch.device:
 
 
 @pytest.fixture(params=["float32", "float16", "bfloat16"])
-def dtype(request: pytest.FixtureRequest, device: torch.device) -> torch.dtype:
-    if request.param == "bfloat16" and device.type == "cpu":
-        pytest.skip("Triton's interpreter multiplies the raw bits of bfloat16")
+def dtype(request: pytest.FixtureRequest) -> torch.dtype:
     return getattr(torch, request.param)
 
 

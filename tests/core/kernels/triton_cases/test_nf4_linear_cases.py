@@ -80,8 +80,6 @@ GRADIENT_SHAPES = [(1, 16, 64), (5, 33, 96), (3, 7, 53), (70, 20, 130)]
 def test_fused_product_equals_reference(
     shape: tuple[int, int, int], nested: bool, dtype: torch.dtype, device: torch.device
 ) -> None:
-    if dtype == torch.bfloat16 and device.type == "cpu":
-        pytest.skip("Triton's interpreter multiplies the raw bits of bfloat16")
     check_linear(*shape, dtype=dtype, nested=nested, device=device)
 
 
@@ -121,8 +119,6 @@ def check_gradient(
 def test_gradient_of_the_input_equals_the_dense_one(
     shape: tuple[int, int, int], nested: bool, dtype: torch.dtype, device: torch.device
 ) -> None:
-    if dtype == torch.bfloat16 and device.type == "cpu":
-        pytest.skip("Triton's interpreter multiplies the raw bits of bfloat16")
     check_gradient(*shape, dtype=dtype, nested=nested, device=device)
 
 
@@ -169,8 +165,6 @@ def test_unpacking_equals_reference(
 ) -> None:
     from fastvla_core.kernels.nf4_linear import triton as kernel
 
-    if dtype == torch.bfloat16 and device.type == "cpu":
-        pytest.skip("Triton's interpreter cuts to bfloat16 instead of rounding")
     weight = packed(n, k, nested=nested, device=device)
     frame = nan_framed((n, k), dtype, device)
     result = kernel.dequantize(weight, dtype, out=window(frame, (n, k)))
