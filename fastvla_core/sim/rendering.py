@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,9 @@ POLICY_CAMERAS = ("front", "wrist")
 SCENE_CAMERA = "scene"
 SCENE_WIDTH = 480
 SCENE_HEIGHT = 360
+
+# MuJoCo's renderer leaves out groups from 3 on.
+_NOT_DRAWN = 3
 
 
 class CameraSet:
@@ -55,11 +60,35 @@ class CameraSet:
             )
         for_people = camera == SCENE_CAMERA
         renderer = self._renderer(for_people)
-        renderer.update_scene(self._data, camera=camera)
+        # The scene camera also draws shadows, of things beside the picture too.
+        with contextlib.nullcontext() if for_people else self._only_what_is_in_view(camera):
+            renderer.update_scene(self._data, camera=camera)
         flags = renderer.scene.flags
         flags[self._mujoco.mjtRndFlag.mjRND_SHADOW] = for_people
         flags[self._mujoco.mjtRndFlag.mjRND_REFLECTION] = False
         return renderer
+
+    @contextlib.contextmanager
+    def _only_what_is_in_view(self, camera: str) -> Iterator[None]:
+        """Leaves out what is wholly outside of the picture: the wrist camera sees half the scene.
+
+        MuJoCo draws every geom, and a software OpenGL lights each of its corners.
+        """
+        model, data = self._model, self._data
+        own = model.camera(camera).id
+        turned = data.cam_xmat[own].reshape(3, 3)
+        # Right, up and back, as the camera has it.
+        right, up, back = ((data.geom_xpos - data.cam_xpos[own]) @ turned).T
+        half = np.deg2rad(model.cam_fovy[own]) / 2
+        # How far a centre is outside of the nearest of the five planes; planes have no radius.
+        beside = np.maximum(np.abs(right), np.abs(up)) * np.cos(half) + back * np.sin(half)
+        radius = np.where(model.geom_rbound > 0, model.geom_rbound, np.inf)
+        groups = model.geom_group.copy()
+        model.geom_group[np.maximum(beside, back) > radius] = _NOT_DRAWN
+        try:
+            yield
+        finally:
+            model.geom_group[:] = groups
 
     def _renderer(self, for_people: bool) -> Any:
         if for_people not in self._renderers:

@@ -7,7 +7,8 @@ import pytest
 
 from fastvla_core.errors import SimError
 from fastvla_core.robot.contract_file import load_contract
-from fastvla_core.sim import TabletopSim
+from fastvla_core.sim import TabletopSim, rendering
+from fastvla_core.sim.rendering import POLICY_CAMERAS
 from fastvla_core.sim.sim import ACTION_NAMES
 
 CAMERAS = {"front": (96, 96, 3), "wrist": (96, 96, 3), "scene": (360, 480, 3)}
@@ -32,6 +33,20 @@ def test_another_simulator_gives_the_same_pixels(sim: TabletopSim) -> None:
     sim.reset(8)
     np.testing.assert_array_equal(sim.render("wrist"), other.render("wrist"))
     other.close()
+
+
+def test_what_is_left_out_beside_the_picture_changes_no_pixel(
+    sim: TabletopSim, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Far from the hand the wrist camera sees half of the scene at most.
+    for seed in range(6):
+        sim.reset(seed)
+        sim.step(sim.state() + np.float32(0.1) * (seed - 2))
+        for camera in POLICY_CAMERAS:
+            found = sim.render(camera)
+            with monkeypatch.context() as patch:
+                patch.setattr(rendering, "_NOT_DRAWN", 0)
+                np.testing.assert_array_equal(found, sim.render(camera))
 
 
 @pytest.mark.parametrize(("camera", "shape"), CAMERAS.items())
