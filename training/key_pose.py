@@ -6,8 +6,7 @@ else. What tells it is for training only, and looks at nothing but the picture's
 points that stand out in them: so the stem itself must learn which thing the words mean. Told from
 the whole prefix by a learned query, as it was before, the words came far later (`LOG.md`).
 
-Shapes: b batch, c cameras, n tokens of a camera, w their width, q points, l language tokens,
-k joints of all key poses.
+Shapes: b batch, p prefix tokens, w their width, k joints of all key poses.
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from fastvla_core.errors import DatasetError
+from fastvla_core.models.backbones.image_points import Pointer
 from fastvla_core.models.backbones.text import AttentionPool
 from fastvla_core.models.policies.flow_vla.config import FlowVLAConfig
 from fastvla_core.models.policies.flow_vla.model import FlowVLA
@@ -27,67 +27,44 @@ from training.learning_options import KeyPoseTraining
 
 _POINTS = 16
 _WORDS = 128
-_HIDDEN = 256
 # What the pose alone teaches: the rest of the network it does not touch.
-_SEEING = ("prefix.text.", "prefix.vision.", "prefix.pool.")
-
-
-class ImagePoints(nn.Module):
-    """Where in one camera's tokens a few learned features are, as means over the grid.
-
-    Source: spatial softmax, Finn et al., arXiv:1509.06113.
-    """
-
-    def __init__(self, width: int, grid: tuple[int, int]) -> None:
-        super().__init__()
-        self.scores = nn.Linear(width, _POINTS)
-        rows, columns = (torch.linspace(-1, 1, size) for size in grid)
-        places = torch.cartesian_prod(rows, columns).flip(1)
-        self.register_buffer("places", places, persistent=False)
-
-    def forward(self, tokens_bnw: Tensor) -> Tensor:
-        """Columns and rows from -1 to 1, [b, q, 2]."""
-        places: Any = self.places
-        return self.scores(tokens_bnw).float().softmax(dim=1).mT @ places
+_SEEING = ("prefix.text.", "prefix.vision.", "prefix.pool.", "prefix.pointer.")
 
 
 class KeyPoseHead(nn.Module):
-    """Points of each picture, the words and the state, to key poses [b, k]."""
+    """What points at something in the pictures, the words and the state, to key poses [b, k]."""
 
     def __init__(self, config: FlowVLAConfig, prefix: PrefixEncoder, *, numbers: int) -> None:
         super().__init__()
-        width, cameras = config.prefix.width, len(config.cameras)
-        self.cameras = nn.ModuleList(
-            ImagePoints(width, prefix.vision.token_grid) for _ in range(cameras)
-        )
+        width = config.prefix.width
         # What steers the stem knows what was said; where nothing does, the head listens itself.
         steered = prefix.vision.condition_width
         self.words: Any = None if steered else AttentionPool(width, _WORDS)
-        known = cameras * (2 * _POINTS + 1) + (steered or _WORDS) + len(config.state_names)
-        self.layers = nn.Sequential(
-            nn.Linear(known, _HIDDEN),
-            nn.SiLU(),
-            nn.Linear(_HIDDEN, _HIDDEN),
-            nn.SiLU(),
-            nn.Linear(_HIDDEN, numbers),
-        )
+        # The policy's own, where it has one.
+        self.pointer: Any = None
+        if prefix.pointer is None:
+            self.pointer = Pointer(
+                width,
+                prefix.vision.token_grid,
+                cameras=len(config.cameras),
+                points=_POINTS,
+                said=steered or _WORDS,
+                state=len(config.state_names),
+            )
+        self.out = nn.Linear(2 * width, numbers)
 
-    def forward(self, embedded: Tensor, batch: Batch, pool: AttentionPool | None) -> Tensor:
+    def forward(self, embedded: Tensor, batch: Batch, prefix: PrefixEncoder) -> Tensor:
         """Joints in standard deviations.
 
         Args:
-            embedded: What `PrefixEncoder.embed` gives for the batch, [b, p, w].
-            pool: The encoder's, where it has one.
+            embedded: What `prefix.embed` gives for the batch, [b, p, w].
         """
-        present, language_mask = batch["image_mask"], batch["token_mask"]
+        language_mask = batch["token_mask"]
         words = embedded[:, -1 - language_mask.shape[1] : -1]
-        images = embedded[:, : -1 - language_mask.shape[1]].unflatten(1, (present.shape[1], -1))
-        points = [
-            (camera(images[:, number]) * present[:, number, None, None]).flatten(1)
-            for number, camera in enumerate(self.cameras)
-        ]
-        said = (pool or self.words)(words, language_mask).float()
-        return self.layers(torch.cat([*points, present.float(), said, batch["state"]], dim=1))
+        images = embedded[:, : -1 - language_mask.shape[1]]
+        said = (prefix.pool or self.words)(words, language_mask)
+        pointer = prefix.pointer or self.pointer
+        return self.out(pointer(images, batch["image_mask"], said, batch["state"]))
 
 
 class WithKeyPose(nn.Module):
@@ -131,7 +108,7 @@ class WithKeyPose(nn.Module):
         """
         network: Any = self.network
         embedded, mask = network.prefix.embed(batch)
-        pose = (self.head(embedded, batch, network.prefix.pool) - batch["key_pose"]).square().mean()
+        pose = (self.head(embedded, batch, network.prefix) - batch["key_pose"]).square().mean()
         weighted = self._options.weight * pose
         if self._options.alone:
             return {"loss": weighted, "key_pose_loss": pose}

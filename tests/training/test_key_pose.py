@@ -99,10 +99,11 @@ def test_the_pose_teaches_the_prefix_and_no_action_head():
     assert not any(name.startswith("expert") for name in taught)
 
 
+@pytest.mark.parametrize("points", [0, 4])
 def test_alone_it_teaches_what_reads_words_and_pictures_and_leaves_the_rest_as_it_was(
-    tmp_path: Path,
+    tmp_path: Path, points: int
 ):
-    policy = small_policy()
+    policy = small_policy(image_points=points)
     before = {name: value.clone() for name, value in policy.model.state_dict().items()}
     cache = random_cache(policy, frames=32)
     dataset = with_key_poses(dataset_for(policy), cache)
@@ -114,9 +115,11 @@ def test_alone_it_teaches_what_reads_words_and_pictures_and_leaves_the_rest_as_i
     assert np.isfinite(losses).all()
     stored = load_file(folder / "model.safetensors")
     changed = {name for name, value in before.items() if not torch.equal(value, stored[name])}
-    seeing = ("prefix.text.", "prefix.vision.", "prefix.pool.")
+    seeing = ["prefix.text.", "prefix.vision.", "prefix.pool."]
+    # The policy's own pointer learns; how the state token takes it in, the flow has to say.
+    seeing += ["prefix.pointer."] if points else []
     assert changed
-    assert all(name.startswith(seeing) for name in changed)
+    assert all(name.startswith(tuple(seeing)) for name in changed)
     assert all(any(name.startswith(part) for name in changed) for part in seeing)
 
 
@@ -146,10 +149,22 @@ def test_a_hidden_camera_says_nothing_about_the_key_pose():
 
     def told(of: dict[str, torch.Tensor]) -> torch.Tensor:
         prefix = policy.model.prefix
-        return learner.head(prefix.embed(of)[0], of, prefix.pool)
+        return learner.head(prefix.embed(of)[0], of, prefix)
 
     assert torch.equal(told(hidden), told(other))
     assert not torch.equal(told(hidden), told(batch))
+
+
+def test_a_policy_that_points_shares_its_pointer_with_the_head():
+    policy = small_policy(image_points=4)
+    learner = WithKeyPose(policy.model, KeyPoseTraining(), width=JOINTS, seed=0)
+    assert {name for name, _ in learner.head.named_parameters()} == {"out.weight", "out.bias"}
+    batch = {**batch_of(policy), "key_pose": torch.randn(4, JOINTS)}
+    found = learner.loss(batch, generator=torch.Generator().manual_seed(0))
+    pointer = list(policy.model.prefix.pointer.parameters())
+    for name in ("key_pose_loss", "flow_loss"):
+        gradients = torch.autograd.grad(found[name], pointer, retain_graph=True)
+        assert all(gradient.any() for gradient in gradients), name
 
 
 def test_a_stem_that_words_do_not_steer_leaves_them_to_the_head():

@@ -38,7 +38,7 @@ def policy_of(
             device=device,
         )
     if not (folder / "config.json").is_file():
-        tiny_policy(tokenizer_max_length=48).save_pretrained(folder)
+        tiny_policy(tokenizer_max_length=48, image_points=3).save_pretrained(folder)
     return FastVLA.from_pretrained(folder, engine=engine, quantization=quantization, device=device)
 
 

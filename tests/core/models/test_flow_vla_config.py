@@ -54,6 +54,8 @@ def test_a_missing_key_is_named(key: str):
         ({"vision": {"type": "vit", "patch": 7}}, "vision"),
         ({"vision": {**film_vision(), "chanels": [3]}}, "vision"),
         ({"vision": {**vit_vision(), "patch": 7}}, "do not divide"),
+        ({"vision": vit_vision(), "image_points": 4}, "not steered by words"),
+        ({"image_points": -1}, "'image_points' is -1"),
     ],
 )
 def test_what_cannot_be_built_is_refused_in_words(others: dict[str, Any], message: str):

@@ -12,7 +12,7 @@ from fastvla_core.models.policies.flow_vla.presets import large_config, nano_con
 
 from .tiny import model_batch, tiny_config, vit_vision
 
-VISIONS = [{}, {"vision": vit_vision()}]
+VISIONS = [{}, {"vision": vit_vision()}, {"image_points": 3}]
 
 
 def _model(**others: Any) -> FlowVLA:

@@ -114,6 +114,8 @@ class FlowVLAConfig(RobotPolicyConfig):
         num_inference_steps: Euler steps from noise to actions.
         flow_samples_per_prefix: (time, noise) pairs per training sample.
         vision: Options of `VisionTower`.
+        image_points: Learned features per camera whose places, with words and state, tell what a
+            motion leads to (`Pointer`); 0 for none.
         text: Text encoder; its width is the prefix's.
         prefix, expert: The two transformers; their depth is the same.
         attention: Heads of text encoder, prefix and expert.
@@ -129,6 +131,7 @@ class FlowVLAConfig(RobotPolicyConfig):
     vocab_size: int = 512
     tokenizer_max_length: int = 24
     vision: Mapping[str, Any]
+    image_points: int = 0
     text: TransformerSize
     prefix: TransformerSize
     expert: TransformerSize
@@ -201,7 +204,7 @@ def has_default(item: dataclasses.Field[Any]) -> bool:
 def contradictions(config: RobotPolicyConfig) -> Iterator[tuple[str, str]]:
     """What no policy can be built from, and the mend."""
     for name, value in _numbers(config):
-        free = name == "max_prefix_steps" or name.startswith("vision_tokens.")
+        free = name in ("max_prefix_steps", "image_points") or name.startswith("vision_tokens.")
         if value <= 0 and not free:
             yield f"'{name}' is {value}", "give a number above 0"
     if not 0 <= config.max_prefix_steps < config.chunk_size:
@@ -228,6 +231,8 @@ def contradictions(config: RobotPolicyConfig) -> Iterator[tuple[str, str]]:
 def _size_contradictions(config: FlowVLAConfig) -> Iterator[tuple[str, str]]:
     if not isinstance(config.vision.get("type"), str):
         yield "vision.type is missing", "name a vision stem that `fastvla models list` shows"
+    if config.image_points < 0:
+        yield f"'image_points' is {config.image_points}", "give 0 for none, or a number above"
     if config.prefix.depth != config.expert.depth:
         yield (
             "prefix and expert differ in depth",

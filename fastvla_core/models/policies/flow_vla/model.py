@@ -132,6 +132,8 @@ class FlowVLA(nn.Module):
     full_precision: ClassVar[tuple[str, ...]] = (
         "prefix.state_in",
         "prefix.pool.*",
+        "prefix.pointer.*",
+        "prefix.pointer_in",
         "prefix.token_scorer.*",
         "prefix.vision.projector",
         "*.film",

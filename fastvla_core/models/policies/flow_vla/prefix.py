@@ -12,9 +12,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from fastvla_core.errors import CheckpointError
 from fastvla_core.layers.attention import KeyValue
 from fastvla_core.layers.rope import rope_table
 from fastvla_core.layers.transformer import KeyValueLayer, TransformerLayer
+from fastvla_core.models.backbones.image_points import Pointer
 from fastvla_core.models.backbones.text import AttentionPool, TextEncoder
 from fastvla_core.models.backbones.vision import VisionTower
 from fastvla_core.models.policies.flow_vla.config import FlowVLAConfig
@@ -56,7 +58,8 @@ class PrefixEncoder(nn.Module):
     """Images, instruction and state to one sequence, and that to keys and values per layer.
 
     The sequence is [image tokens of each camera, language tokens, state token]; all real tokens
-    see each other. A token's position is its slot, so a missing camera moves nothing.
+    see each other. A token's position is its slot, so a missing camera moves nothing. With
+    `image_points` the state token also holds what a `Pointer` makes of the images.
     """
 
     def __init__(self, config: FlowVLAConfig) -> None:
@@ -81,6 +84,22 @@ class PrefixEncoder(nn.Module):
         condition_width = self.vision.condition_width
         self.pool = AttentionPool(size.width, condition_width) if condition_width else None
         self.state_in = nn.Linear(len(config.state_names), size.width)
+        self.pointer: Pointer | None = None
+        if config.image_points:
+            if not condition_width:
+                raise CheckpointError(
+                    "config.json: image_points: this vision stem is not steered by words",
+                    mend="take the stem film_conv, or set it to 0",
+                )
+            self.pointer = Pointer(
+                size.width,
+                self.vision.token_grid,
+                cameras=len(config.cameras),
+                points=config.image_points,
+                said=condition_width,
+                state=len(config.state_names),
+            )
+            self.pointer_in = nn.Linear(self.pointer.out_width, size.width)
         self.layers = nn.ModuleList(
             TransformerLayer(size.width, config.attention, mlp_width=size.mlp_width)
             for _ in range(size.depth - 1)
@@ -125,10 +144,14 @@ class PrefixEncoder(nn.Module):
             # Training hides cameras, and images that nobody sees need no time.
             present = batch["image_mask"] if self.training else None
             images = self.vision(pixels, condition, mask_bc=present)
-        state = self.state_in(batch["state"].to(self.state_in.weight.dtype))[:, None]
+        state = self.state_in(batch["state"].to(self.state_in.weight.dtype))
+        if self.pointer is not None:
+            there = batch["image_mask"]
+            pointed = self.pointer(images, there, condition, batch["state"])
+            state = state + self.pointer_in(pointed)
         image_mask = batch["image_mask"].repeat_interleave(self.vision.tokens_per_camera, dim=1)
         mask_bp = torch.cat([image_mask, language_mask, image_mask.new_ones(len(state), 1)], dim=1)
-        return torch.cat([images, language, state], dim=1), mask_bp
+        return torch.cat([images, language, state[:, None]], dim=1), mask_bp
 
     def forward(self, batch: Batch) -> Prefix:
         """See `FlowVLA` for the batch."""
