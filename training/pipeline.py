@@ -184,7 +184,7 @@ def _run_training(
         take_over(first / "cache", out / "cache")
     cache = read([*bags, corrected], out / "cache")
     policy = FastVLA.from_pretrained(result.policy, contract=contract)
-    return train(
+    second = train(
         policy,
         cache,
         config=again.training(recipe.training),
@@ -192,6 +192,19 @@ def _run_training(
         key_pose_head=result.key_pose_head,
         favoured=None if again.share is None else (corrected, again.share),
     )
+    if again.mixing < 1:
+        if processes.first:
+            _mix(second.policy, result.policy, mixing=again.mixing, contract=contract)
+        processes.wait()
+    return second
+
+
+def _mix(folder: Path, before: Path, *, mixing: float, contract: RobotContract) -> None:
+    """Draw the weights of a policy back towards those that it started from; see `Corrections`."""
+    policy = FastVLA.from_pretrained(folder, contract=contract)
+    old = FastVLA.from_pretrained(before, contract=contract).model.state_dict()
+    weights = {name: old[name].lerp(new, mixing) for name, new in policy.model.state_dict().items()}
+    policy.with_weights(weights).save_pretrained(folder)
 
 
 def _record(

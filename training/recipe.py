@@ -123,9 +123,12 @@ class Corrections:
         camera_dropout: Of those steps, and of the episodes that the policy drives.
         share: Of the samples of those steps that come from these episodes; None for as many as
             they are among all recordings.
+        mixing: How much of the second round's weights the policy takes; the rest stays as the first
+            round left it, so that what it was sure of is not unlearnt. Source: weight-space
+            ensembles, arXiv:2109.01903.
 
     Raises:
-        DatasetError: the share is not between 0 and 1.
+        DatasetError: the share is not between 0 and 1, or `mixing` not above 0 and at most 1.
     """
 
     episodes: Mapping[str, int]
@@ -134,11 +137,16 @@ class Corrections:
     learning_rate: float = 3e-4
     camera_dropout: CameraDropout = 0.1
     share: float | None = None
+    mixing: float = 1.0
 
     def __post_init__(self) -> None:
         if self.share is not None and not 0 < self.share < 1:
             raise DatasetError(
                 f"corrections.share is {self.share:g}", mend="give more than 0 and less than 1"
+            )
+        if not 0 < self.mixing <= 1:
+            raise DatasetError(
+                f"corrections.mixing is {self.mixing:g}", mend="give more than 0 and at most 1"
             )
 
     def training(self, first: TrainConfig) -> TrainConfig:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import Tensor
 
 from fastvla_core.errors import CheckpointError, ContractError, DatasetError
 from fastvla_core.policy import FastVLA
@@ -175,6 +176,34 @@ def test_a_recipe_with_corrections_leaves_its_last_policy_and_goes_on_where_it_s
     weights = [(p / "model.safetensors").read_bytes() for p in (result.policy, again.policy)]
     assert weights[0] == weights[1]
     assert {p: p.stat().st_mtime_ns for p in out.rglob("*.mcap")} == made
+
+
+def test_mixing_draws_the_second_round_back_towards_the_first(tmp_path):
+    def weights_of(policy: Path) -> dict[str, Tensor]:
+        return load_file(policy / "model.safetensors")
+
+    whole = Corrections(seed=50, episodes={"reach": 1}, steps=3, learning_rate=0.01)
+    run = small_run(
+        "nano",
+        demonstrations=Demonstrations(seed=3, episodes={"reach": 1}),
+        corrections=dataclasses.replace(whole, mixing=0.25),
+    )
+    out = tmp_path / "out"
+    # Done twice, it is mixed once.
+    for _ in range(2):
+        mixed = weights_of(run_recipe(run, bags=[], out=out, workers=1).policy)
+    plain = dataclasses.replace(run, corrections=whole)
+    second = weights_of(run_recipe(plain, bags=[], out=out, workers=1).policy)
+    first = weights_of(out / "first" / "policy")
+    assert any(not torch.equal(first[name], second[name]) for name in second)
+    for name, value in mixed.items():
+        torch.testing.assert_close(value, 0.75 * first[name] + 0.25 * second[name])
+
+
+@pytest.mark.parametrize("mixing", [0.0, 1.5])
+def test_mixing_is_a_part(mixing: float):
+    with pytest.raises(DatasetError, match=f"corrections.mixing is {mixing:g}"):
+        Corrections(seed=1, episodes={}, steps=1, mixing=mixing)
 
 
 def test_a_recipe_with_key_poses_first_starts_from_what_they_taught(tmp_path, monkeypatch):
