@@ -11,7 +11,7 @@ from training.bench.contest.workloads import SMALL
 from training.bench.cost import Grid, Point, fit, measure_cost, model_lines, points_of, usual_grid
 from training.bench.cost_picture import draw
 
-RATES = Rates(copy_bytes_per_s=1e10, flops_per_s={"fp32": 1e11})
+RATES = Rates(copy_bytes_per_s=1e10, flops_per_s={"fp32": 1e11, "bf16": 1e11})
 
 
 def test_every_axis_is_walked_from_the_centre():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.bitsandbytes_defects import need_right_scales
 from training.bench.qlora import (
     OTHER_SEED,
     OURS,
@@ -20,6 +21,7 @@ pytestmark = pytest.mark.timeout(900)
 
 
 def test_both_learn_the_same_from_the_same_batches(workload):
+    need_right_scales()
     learned = compare_learners(
         workload, device="cpu", threads=1, batch=2, steps=5, seconds=3000.0, say=print
     )

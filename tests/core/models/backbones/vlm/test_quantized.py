@@ -9,6 +9,7 @@ from torch import Tensor
 from fastvla_core.errors import CheckpointError
 from fastvla_core.models.backbones.vlm.interface import LoraOptions, Quantization, VLMBackbone
 from fastvla_core.quant import memory_bytes, quantized_layers
+from tests.bitsandbytes_defects import need_right_scales
 
 from . import tiny
 from .tiny import ANSWERS, FAMILIES, TEXTS
@@ -90,7 +91,7 @@ def test_gradients_reach_adapters_on_quantised_layers(family: str, mode: Quantiz
 
 def test_bitsandbytes_reads_what_is_written(tmp_path: Path):
     transformers = pytest.importorskip("transformers")
-    pytest.importorskip("bitsandbytes")
+    need_right_scales()
     packed = tiny.loaded("qwen2_5_vl", quantization="nf4")
     packed.save_pretrained(tmp_path)
     network = transformers.AutoModelForImageTextToText.from_pretrained(tmp_path).eval()
