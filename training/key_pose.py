@@ -41,17 +41,16 @@ class KeyPoseHead(nn.Module):
         steered = prefix.vision.condition_width
         self.words: Any = None if steered else AttentionPool(width, _WORDS)
         # The policy's own, where it has one.
-        self.pointer: Any = None
-        if prefix.pointer is None:
-            self.pointer = Pointer(
-                width,
-                prefix.vision.token_grid,
-                cameras=len(config.cameras),
-                points=_POINTS,
-                said=steered or _WORDS,
-                state=len(config.state_names),
-            )
-        self.out = nn.Linear(2 * width, numbers)
+        pointer = prefix.pointer or Pointer(
+            width,
+            prefix.vision.token_grid,
+            cameras=len(config.cameras),
+            points=_POINTS,
+            said=steered or _WORDS,
+            state=len(config.state_names),
+        )
+        self.pointer: Any = None if prefix.pointer else pointer
+        self.out = nn.Linear(pointer.out_width, numbers)
 
     def forward(self, embedded: Tensor, batch: Batch, prefix: PrefixEncoder) -> Tensor:
         """Joints in standard deviations.

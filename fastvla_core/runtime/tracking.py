@@ -10,7 +10,8 @@ from fastvla_core.runtime.curve import Setpoint
 
 # Stands for the gripper's unbounded acceleration where infinity would give NaN.
 _UNBOUNDED = 1e6
-_REACHED = 1e-9
+# Rounding is a thousandth of it; a jump by as much is within every limit.
+_REACHED = 1e-12
 
 
 class SetpointTracker:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fastvla_core.quant import Int8Linear, Nf4Linear, int8, nf4
+from tests.bitsandbytes_defects import unpacked_as_one_row
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -18,18 +19,6 @@ with warnings.catch_warnings():
 DTYPES = [torch.float32, torch.float16, torch.bfloat16]
 # The last three let a block straddle rows, as SigLIP's fc2 and SmolVLA's expert do.
 SHAPES = [(128, 384), (512, 128), (6, 720), (64, 4304), (3, 30)]
-
-
-def their_unpacked(packed: Tensor, state) -> Tensor:
-    """Unpack with bitsandbytes.
-
-    As one long row: its AVX-512 kernel (0.50.2) takes wrong scales where a block straddles rows.
-    """
-    shape = state.shape
-    state.shape = torch.Size((1, shape.numel()))
-    result = functional.dequantize_4bit(packed, state).view(shape)
-    state.shape = shape
-    return result
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -78,7 +67,7 @@ def test_we_unpack_theirs_bit_for_bit(
     packed, state = functional.quantize_4bit(weight, quant_type="nf4", compress_statistics=nested)
     ours = nf4.from_state({"": packed, **state.as_dict(packed=True)})
     assert (ours.dtype, ours.shape, ours.nested is not None) == (dtype, shape, nested)
-    assert torch.equal(nf4.dequantize(ours, dtype), their_unpacked(packed, state))
+    assert torch.equal(nf4.dequantize(ours, dtype), unpacked_as_one_row(packed, state))
 
 
 @pytest.mark.parametrize("nested", [False, True])
