@@ -170,7 +170,7 @@ def _push(scene: Scene) -> Waypoint:
     low = tcp[2] < 0.05
     side = _push_side(scene, committed=low and abs(across) < 0.03 and 0.015 < abs(behind) < 0.09)
     contact = _half_width(scene.cube) + 0.009
-    start = np.array([cube[0], cube[1] + side * (contact + 0.014)])
+    start = np.array([cube[0], cube[1] + side * (contact + 0.02)])
     gap_to_cube = side * behind - contact
     speed = _SLOW_M
     if low and gap_to_cube > -0.012 and abs(across) < 0.025 and gap_to_cube < 0.05:

@@ -8,12 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastvla_core.sim.kinematics import tool_yaw
-from fastvla_core.sim.layout import BOWL_RADIUS_M
+from fastvla_core.sim.layout import BOWL_RADIUS_M, CUBE_HALF_M
 from fastvla_core.sim.sim import SceneObject, TabletopSim
 from fastvla_core.sim.tasks import COLOURS, Task
 
-HELD_GAP_M = 0.0212
-"""A hand this far closed holds the cube that is between its fingers."""
+# A finger this near to where the cube must be touches it.
+_TOUCHING_M = 0.0012
+# The pads are 24 mm wide: a cube whose middle is farther out is pushed away, not held.
+_HELD_M = 0.024
 
 # How far the middle of an open finger is from the middle of the hand.
 _FINGER_M = 0.047
@@ -68,10 +70,14 @@ class Scene:
 
     @property
     def is_holding(self) -> bool:
-        """Whether the cube is between the closed fingers."""
+        """Whether the cube is between fingers that touch it, by its faces or by its edges."""
         offset = self.to_cube
+        turn = self.turn_to_cube
+        half_width = CUBE_HALF_M * (abs(np.cos(turn)) + abs(np.sin(turn)))
         return bool(
-            np.hypot(*offset[:2]) < 0.014 and abs(offset[2]) < 0.016 and self.gap < HELD_GAP_M
+            np.hypot(*offset[:2]) < _HELD_M
+            and abs(offset[2]) < 0.028
+            and self.gap < half_width + _TOUCHING_M
         )
 
     @property

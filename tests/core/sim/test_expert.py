@@ -14,8 +14,12 @@ from fastvla_core.sim import (
     TaskMonitor,
     expert_action,
 )
+from fastvla_core.sim.expert import CLOSED_M
+from fastvla_core.sim.kinematics import solve_gripper_down, tool_yaw
+from fastvla_core.sim.sim import OPEN_M
 from fastvla_core.sim.tabletop import HORIZON_TICKS
 from fastvla_core.sim.tasks import COLOURS, TaskKind, sample_task
+from fastvla_core.sim.view import look
 
 
 def play(sim: TabletopSim, seed: int, *, does: Task, asked: Task) -> Outcome:
@@ -99,3 +103,56 @@ def test_the_expert_has_no_memory(sim: TabletopSim) -> None:
     for other in TASKS[:3]:
         expert_action(sim, Task(kind=other, target="red"))
     np.testing.assert_array_equal(expert_action(sim, task), wanted)
+
+
+def grasp(sim: TabletopSim, task: Task, *, turned: float, beside_m: float) -> None:
+    """Close the hand around the task's cube, off its best pose by as much."""
+    scene = look(sim, task)
+    yaw = tool_yaw(sim.joints) + scene.turn_to_cube + turned
+    across = np.array([np.cos(yaw), np.sin(yaw), 0.0])
+    place = scene.cube.position + beside_m * across
+    for height, opening, ticks in ((0.09, OPEN_M, 15), (0.0, OPEN_M, 8), (0.0, CLOSED_M, 5)):
+        target = place + np.array([0.0, 0.0, height])
+        for _ in range(ticks):
+            sim.step(np.append(solve_gripper_down(target, yaw=yaw), opening))
+
+
+@pytest.mark.parametrize(
+    ("turned", "beside_m"),
+    [(0.0, 0.0), (0.0, 0.018), (np.pi / 4, 0.0)],
+    ids=["by its faces", "by their rims", "by its edges"],
+)
+def test_the_expert_goes_on_with_what_it_holds(
+    sim: TabletopSim, turned: float, beside_m: float
+) -> None:
+    """Who opens a hand that holds teaches a policy that cannot see the difference to hesitate."""
+    task = Task(kind="pick", target="red")
+    sim.reset(0)
+    assert not look(sim, task).is_holding
+    grasp(sim, task, turned=turned, beside_m=beside_m)
+    assert look(sim, task).is_holding
+    monitor = TaskMonitor(sim, task)
+    while monitor.update() is Outcome.UNKNOWN:
+        action = expert_action(sim, task)
+        assert action[-1] == CLOSED_M
+        sim.step(action)
+    assert monitor.outcome is Outcome.SUCCESS
+
+
+def test_a_hand_closed_beside_a_cube_holds_nothing(sim: TabletopSim) -> None:
+    task = Task(kind="pick", target="red")
+    sim.reset(0)
+    grasp(sim, task, turned=0.0, beside_m=0.036)
+    assert not look(sim, task).is_holding
+
+
+def test_a_hand_that_will_push_comes_down_well_beside_the_cube(sim: TabletopSim) -> None:
+    """A fingertip on the edge of a cube tips it over."""
+    for seed in range(1000, 1010):
+        task = sample_task("push", seed)
+        sim.reset(seed)
+        while sim.tcp[2] > 0.06:
+            sim.step(expert_action(sim, task))
+        cube = look(sim, task).cube
+        half_width = 0.02 * np.abs(cube.rotation[1]).sum()
+        assert abs(sim.tcp[1] - cube.position[1]) - half_width > 0.022
