@@ -169,7 +169,7 @@ def test_a_policy_that_points_shares_its_pointer_with_the_head():
 
 def test_a_stem_that_words_do_not_steer_leaves_them_to_the_head():
     vision = {"type": "vit", "patch": 8, "token_width": 32, "depth": 1, "heads": 2, "mlp_width": 64}
-    policy = small_policy(vision=vision)
+    policy = small_policy(vision=vision, image_points=0)
     learner = WithKeyPose(policy.model, KeyPoseTraining(), width=JOINTS, seed=0)
     batch = {**batch_of(policy), "key_pose": torch.randn(4, JOINTS)}
     learner.loss(batch, generator=torch.Generator().manual_seed(0))["key_pose_loss"].backward()

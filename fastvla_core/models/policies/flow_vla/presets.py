@@ -27,9 +27,11 @@ def nano_config(
         "vision": {
             "type": "film_conv",
             "per_camera_weights": True,
-            "channels": [32, 64, 128, 128],
+            "channels": [48, 96, 128],
+            "first_stride": 4,
             "condition_width": 128,
         },
+        "image_points": 32,
         "text": TransformerSize(width=128, depth=2, mlp_width=256),
         "prefix": size,
         "expert": size,
