@@ -14,8 +14,10 @@ from fastvla_core.sim.tasks import COLOURS, Task
 
 # A finger this near to where the cube must be touches it.
 _TOUCHING_M = 0.0012
-# The pads are 24 mm wide: a cube whose middle is farther out is pushed away, not held.
+# How far a held cube's middle may be from the tool, level and in height: it still has a good part
+# of the pads, which are 24 mm wide and reach from 15 mm below the tool to 35 above.
 _HELD_M = 0.024
+_HELD_HEIGHT_M = 0.028
 
 # How far the middle of an open finger is from the middle of the hand.
 _FINGER_M = 0.047
@@ -76,7 +78,7 @@ class Scene:
         half_width = CUBE_HALF_M * (abs(np.cos(turn)) + abs(np.sin(turn)))
         return bool(
             np.hypot(*offset[:2]) < _HELD_M
-            and abs(offset[2]) < 0.028
+            and abs(offset[2]) < _HELD_HEIGHT_M
             and self.gap < half_width + _TOUCHING_M
         )
 

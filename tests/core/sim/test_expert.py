@@ -16,6 +16,7 @@ from fastvla_core.sim import (
 )
 from fastvla_core.sim.expert import CLOSED_M
 from fastvla_core.sim.kinematics import solve_gripper_down, tool_yaw
+from fastvla_core.sim.layout import CUBE_HALF_M
 from fastvla_core.sim.sim import OPEN_M
 from fastvla_core.sim.tabletop import HORIZON_TICKS
 from fastvla_core.sim.tasks import COLOURS, TaskKind, sample_task
@@ -154,5 +155,5 @@ def test_a_hand_that_will_push_comes_down_well_beside_the_cube(sim: TabletopSim)
         while sim.tcp[2] > 0.06:
             sim.step(expert_action(sim, task))
         cube = look(sim, task).cube
-        half_width = 0.02 * np.abs(cube.rotation[1]).sum()
+        half_width = CUBE_HALF_M * np.abs(cube.rotation[1]).sum()
         assert abs(sim.tcp[1] - cube.position[1]) - half_width > 0.022
